@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from rules.compile_variables import RELEASES, VARIABLES
-from tools.make_compile_variables import FILE, counted_in, files_at_hand, module, spans_of
+from tools.make_compile_variables import FILE, files_at_hand, key_variables, module, spans_of
 
 FILES = files_at_hand()
 AT_HAND = [release for release in RELEASES if release in FILES and FILES[release].exists()]
@@ -35,9 +35,9 @@ def test_what_counts_in_a_key() -> None:
         "environment_variables: dict = {'VLLM_A': f, 'VLLM_B': f, 'OTHER': f}\n"
         "def compile_factors():\n    ignored_factors: set = {'VLLM_B'}\n"
     )
-    assert counted_in(source) == {"VLLM_A"}
+    assert key_variables(source) == {"VLLM_A"}
     with pytest.raises(TypeError, match="other tables"):
-        counted_in("environment_variables = {}")
+        key_variables("environment_variables = {}")
 
 
 def _hashed(folder: Path, file: str, config: str) -> str:

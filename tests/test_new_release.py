@@ -10,7 +10,7 @@ from rules.compilation_keys import keys_of
 from rules.compile_variables import RELEASES as READ
 from rules.compile_variables import VARIABLES
 from rules.releases import RELEASES, Release, flag_status, numbers_of
-from tools.new_release import at_hand, newest_below, report, unpacked
+from tools.new_release import at_hand, newest_below, report, unpack
 from tools.release_changes import Change, changes, compare, config_keys, units_of
 from tuner.environment.flag_files import read_flag_facts
 
@@ -180,7 +180,7 @@ def test_only_python_files_of_vllm_leave_the_wheel(tmp_path: Path) -> None:
         for name in ("vllm/a.py", "vllm/b.so", "other/c.py", "../d.py", "vllm/../../e.py"):
             archive.writestr(name, "x = 1\n")
     inside = tmp_path / "inside"
-    assert unpacked(wheel, inside) == inside / "vllm"
+    assert unpack(wheel, inside) == inside / "vllm"
     assert sorted(path.name for path in inside.rglob("*") if path.is_file()) == ["a.py", "e.py"]
     assert not (tmp_path / "e.py").exists()
     assert not (tmp_path / "d.py").exists()
@@ -188,7 +188,7 @@ def test_only_python_files_of_vllm_leave_the_wheel(tmp_path: Path) -> None:
     with zipfile.ZipFile(empty, "w") as archive:
         archive.writestr("other.py", "")
     with pytest.raises(OSError, match="no Python file of vLLM"):
-        unpacked(empty, tmp_path / "nothing")
+        unpack(empty, tmp_path / "nothing")
 
 
 def in_key(release: str) -> set[str]:

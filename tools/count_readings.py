@@ -145,9 +145,9 @@ def outcomes(folder: Path, by_hand: Mapping[str, Sequence[Mapping[str, Any]]]) -
     """
     files = checked_files(folder, sorted(by_hand))
     results: list[Outcome] = []
-    for path, written in sorted(by_hand.items()):
-        expected = [launch_by_hand(entry) for entry in written]
-        results += compared(path, expected, files.get(path, FileCheck()))
+    for path, entries in sorted(by_hand.items()):
+        expected = [launch_by_hand(entry) for entry in entries]
+        results += outcomes_of(path, expected, files.get(path, FileCheck()))
     return results
 
 
@@ -192,14 +192,14 @@ def comparable(args: Sequence[str]) -> tuple[Any, ...]:
 
 
 def _comparable_word(word: str) -> Any:
-    named = _SUBSTITUTION.sub(r"$\1", _COMMAND.sub("$()", word))
-    if named.startswith("{"):
+    plain = _SUBSTITUTION.sub(r"$\1", _COMMAND.sub("$()", word))
+    if plain.startswith("{"):
         with suppress(ValueError):
-            return json.loads(named)
-    return named
+            return json.loads(plain)
+    return plain
 
 
-def compared(path: str, by_hand: Sequence[Launch], file: FileCheck) -> list[Outcome]:
+def outcomes_of(path: str, by_hand: Sequence[Launch], file: FileCheck) -> list[Outcome]:
     """The outcome of each wanted launch of a file, then of each launch that nobody wrote."""
     unmatched = list(file.launches)
     equal: dict[int, Launch] = {}

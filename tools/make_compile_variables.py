@@ -42,11 +42,11 @@ def files_at_hand() -> dict[str, Path]:
 
 def module(files: Mapping[str, Path]) -> str:
     """The text of the module that holds the table."""
-    counted = {release: counted_in(file.read_text(encoding="utf-8")) for release, file in files.items()}
-    releases = list(counted)
+    variables_of = {release: key_variables(file.read_text(encoding="utf-8")) for release, file in files.items()}
+    releases = list(variables_of)
     spans: dict[tuple[str, str], list[str]] = {}
-    for name in sorted(set().union(*counted.values())):
-        for span in spans_of([release for release in releases if name in counted[release]], releases):
+    for name in sorted(set().union(*variables_of.values())):
+        for span in spans_of([release for release in releases if name in variables_of[release]], releases):
             spans.setdefault(span, []).append(name)
     lines = ["RELEASES = (", *(f'    "{release}",' for release in releases), ")"]
     lines += ['"""The releases that were read."""', "VARIABLES = {"]
@@ -56,7 +56,7 @@ def module(files: Mapping[str, Path]) -> str:
     return HEAD + "\n".join(lines) + "\n"
 
 
-def counted_in(source: str) -> set[str]:
+def key_variables(source: str) -> set[str]:
     """The variables of vLLM's own that count in the key, as one `vllm/envs.py` says.
 
     Raises:
@@ -65,7 +65,7 @@ def counted_in(source: str) -> set[str]:
     tree = ast.parse(source)
     tables: dict[str, ast.expr] = {}
     for node in ast.walk(tree):
-        tables |= _assigned(node)
+        tables |= _assignment(node)
     variables, ignored = tables.get("environment_variables"), tables.get("ignored_factors")
     if not isinstance(variables, ast.Dict) or not isinstance(ignored, ast.Set):
         raise TypeError("vllm/envs.py has other tables than before")
@@ -86,7 +86,7 @@ def spans_of(members: Sequence[str], releases: Sequence[str]) -> list[tuple[str,
     return spans
 
 
-def _assigned(node: ast.AST) -> dict[str, ast.expr]:
+def _assignment(node: ast.AST) -> dict[str, ast.expr]:
     """The name that a statement assigns, with its value."""
     if isinstance(node, ast.Assign):
         targets = node.targets

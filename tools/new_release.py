@@ -82,10 +82,10 @@ def package_of(version: str, scratch: Path) -> Path:
     Raises:
         OSError: no wheel of this release can be had.
     """
-    return at_hand(version) or unpacked(downloaded(version, scratch / version), scratch / version)
+    return at_hand(version) or unpack(download(version, scratch / version), scratch / version)
 
 
-def downloaded(version: str, folder: Path) -> Path:
+def download(version: str, folder: Path) -> Path:
     """The wheel of a release.
 
     Raises:
@@ -101,7 +101,7 @@ def downloaded(version: str, folder: Path) -> Path:
     raise OSError(f"no wheel of {' or '.join(PACKAGES)} {version} can be had")
 
 
-def unpacked(wheel: Path, folder: Path) -> Path:
+def unpack(wheel: Path, folder: Path) -> Path:
     """The Python files of the package `vllm` in a wheel, put into a folder.
 
     Raises:
@@ -145,11 +145,11 @@ def flag_lines(old: str, new: str, facts: tuple[FlagFacts, FlagFacts]) -> Iterat
     """What the files of both say of the flag."""
     yield "What the files say of the flag"
     for field in FlagFacts.__struct_fields__:
-        before, after = (getattr(each, field) for each in facts)
+        before, after = (getattr(facts_of_release, field) for facts_of_release in facts)
         change = "as before" if before == after else f"before: {_value(before)}"
         yield f"  {field:<16} {_value(after)} ({change})"
     for torch in ("2.10.0", "2.11.0"):
-        before, after = (flag_status(None, torch, "cuda", facts=each).status for each in facts)
+        before, after = (flag_status(None, torch, "cuda", facts=facts_of_release).status for facts_of_release in facts)
         yield f"  with torch {torch:<6} {after}" + ("" if before == after else f", and {before} in {old}")
     if None in (facts[1].form, facts[1].counting, facts[1].forced_off_from):
         yield f"  The files of {new} are not understood: flag_files.py needs a case."

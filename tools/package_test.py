@@ -62,13 +62,13 @@ def try_out(package: Path, folder: Path) -> None:
 def commands(tuner: Path, folder: Path) -> Sequence[list[str]]:
     """Every command that the help lists, the groups' own ones included."""
     words: list[list[str]] = []
-    for name in listed(run(tuner, "--help", folder=folder)):
-        inner = listed(run(tuner, name, "--help", folder=folder))
+    for name in command_names(run(tuner, "--help", folder=folder)):
+        inner = command_names(run(tuner, name, "--help", folder=folder))
         words += [[name, command] for command in inner] or [[name]]
     return words
 
 
-def listed(text: str) -> list[str]:
+def command_names(text: str) -> list[str]:
     """The commands that a help lists, which begin a line of two columns."""
     return re.findall(r"^  ([a-z][a-z-]*)  +\S", text, re.MULTILINE)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from msgspec import Struct
 
 from rules.releases import FlagFacts
-from tools.make_compile_variables import counted_in
+from tools.make_compile_variables import key_variables
 from tuner.environment.flag_files import COMPILATION, read_flag_facts
 
 MAX_SOURCE = 4 * 2**20
@@ -105,7 +105,7 @@ def compare(old: Path, new: Path) -> Comparison:
         facts=(read_flag_facts(old), read_flag_facts(new)),
         topics={topic.name: changes(before[topic.name], after[topic.name]) for topic in TOPICS},
         units={topic.name: len(after[topic.name]) for topic in TOPICS},
-        variables=_gained_and_lost(counted_in(_text(old / ENVS)), counted_in(_text(new / ENVS))),
+        variables=_gained_and_lost(key_variables(_text(old / ENVS)), key_variables(_text(new / ENVS))),
         config_keys=_gained_and_lost(config_keys(_text(old / COMPILATION)), config_keys(_text(new / COMPILATION))),
         architectures=_changed_architectures(old, new),
     )
@@ -126,7 +126,7 @@ def units_by_topic(package: Path) -> dict[str, Units]:
 def units_of(tree: ast.Module) -> Units:
     """Name -> code of every unit of a module; of several with one name, one below the other."""
     units: Units = {}
-    for name, node in _named(tree.body, ""):
+    for name, node in _named_units(tree.body, ""):
         code = ast.unparse(_without_docstring(node))
         units[name] = f"{units[name]}\n{code}" if name in units else code
     return units
@@ -202,15 +202,15 @@ def _settable(statement: ast.stmt) -> Iterator[str]:
         yield statement.target.id
 
 
-def _named(body: Iterable[ast.stmt], inside: str) -> Iterator[tuple[str, ast.stmt]]:
+def _named_units(body: Iterable[ast.stmt], inside: str) -> Iterator[tuple[str, ast.stmt]]:
     """The units of a module or a class, by their names."""
     for node in body:
         if isinstance(node, ast.ClassDef):
-            yield from _named(node.body, f"{inside}{node.name}.")
+            yield from _named_units(node.body, f"{inside}{node.name}.")
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
             yield f"{inside}{node.name}", node
         elif isinstance(node, (ast.If, ast.Try)):
-            yield from _named(_bodies(node), inside)
+            yield from _named_units(_bodies(node), inside)
         elif isinstance(node, (ast.Assign, ast.AnnAssign)):
             targets = node.targets if isinstance(node, ast.Assign) else [node.target]
             yield f"{inside}{', '.join(map(ast.unparse, targets))}", node

@@ -1,13 +1,13 @@
-"""Whether what two probes say of one model fits together, and why where it does not. Pure; `make_depths.py` asks."""
+"""Whether the results of two probes on a model agree, and why they differ where they do not. Pure."""
 
 from dataclasses import dataclass
 
 SAFE, UNSAFE = {"uniform", "no_moe"}, {"conditional", "reordered", "repeated"}
 UNDECIDED = {"inconclusive", "not_compiled"}
-"""What the order probe and the proof say where they claim nothing."""
+"""Verdicts that claim nothing."""
 YES, UNREACHED, DOUBTED, REFUSED, NO = "yes", "not reached", "in doubt", "refused", "no"
-EXPLAINED = (UNREACHED, REFUSED, NO)
-"""What a sentence is asked for."""
+TO_EXPLAIN = (UNREACHED, REFUSED, NO)
+"""Results that need an entry in `EXPLANATIONS`."""
 
 EXPLANATIONS = {
     "Tied": "Each layer is called twice, and counting runs past the last of them: vLLM's own assertion ends the engine "
@@ -21,27 +21,27 @@ EXPLANATIONS = {
     "TrySwitch": "It leaves a layer out in batches of exactly 33 tokens; the prompt of 33 tokens shares its batch.",
     "ModalitySwitch": "It leaves a layer out where embeddings are the input; prompts of tokens never are.",
 }
-"""Model -> why its probes do not agree, or why no request reaches what makes it unsafe; from its code."""
+"""Model -> why its probes do not agree, or why no request reaches the unsafe branch; read in its code."""
 
 
 @dataclass(frozen=True)
 class Words:
-    """What is known of one model, in the words of the rules.
+    """The results of the probes on a model, in the words of the rules.
 
     Attributes:
-        true: what holds by construction; empty where nobody knows.
-        order: of the order probe.
-        flag_on: of the replay probe, the flag on: `equal`, `wrong_layer`, `unknown`.
-        flag_off: the same, the flag off.
-        left: passes of the replay probe's requests that left the registered order.
-        refused: with the flag on vLLM ended the engine with an error, so that nobody can say more of it.
+        true: the verdict that holds by construction; empty if it is not known.
+        order: the verdict of the order probe.
+        flag_on: the word of the replay probe with the flag on: `equal`, `wrong_layer`, `unknown`.
+        flag_off: the same with the flag off.
+        departures: how many passes of the replay probe left the registered order.
+        refused: with the flag on vLLM ended the engine with an error, so the engine shows nothing more.
     """
 
     true: str
     order: str
     flag_on: str
     flag_off: str
-    left: int
+    departures: int
     refused: bool = False
 
 
@@ -64,32 +64,37 @@ def agreement(words: Words) -> str:
 
 
 def contradictions(words: Words) -> list[str]:
-    """What does not fit, in words."""
+    """Sentences on the results that contradict each other; empty if none do."""
     fitting = {"unknown"} if words.refused and words.order in UNSAFE else {"equal", "wrong_layer"}
-    contradiction_holds = {
-        f"the order probe says {words.order}, and {words.true} is true": words.true
-        and words.order not in {words.true, *UNDECIDED},
-        f"with the flag off calls are {words.flag_off}": words.flag_off != "equal",
-        f"with the flag on calls are {words.flag_on}": words.flag_on not in fitting,
-        "a safe model ran wrong layers": words.order in SAFE and words.flag_on == "wrong_layer",
-        f"{words.left} passes left the order, and none ran wrong layers": words.left and words.flag_on == "equal",
-        "no pass left the order, and some ran wrong layers": not words.left and words.flag_on == "wrong_layer",
-    }
-    return [text for text, holds in contradiction_holds.items() if holds]
+    wrong_layers = words.flag_on == "wrong_layer"
+    checks = (
+        (
+            f"the order probe says {words.order}, and {words.true} is true",
+            words.true and words.order not in {words.true, *UNDECIDED},
+        ),
+        (f"with the flag off calls are {words.flag_off}", words.flag_off != "equal"),
+        (f"with the flag on calls are {words.flag_on}", words.flag_on not in fitting),
+        ("a safe model ran wrong layers", words.order in SAFE and wrong_layers),
+        (
+            f"{words.departures} passes left the order, and none ran wrong layers",
+            words.departures and words.flag_on == "equal",
+        ),
+        ("no pass left the order, and some ran wrong layers", not words.departures and wrong_layers),
+    )
+    return [sentence for sentence, holds in checks if holds]
 
 
 def unsettled(agreed: dict[str, set[str]], explanations: dict[str, str]) -> list[str]:
-    """What is wrong with the explanations, in words: one is missing, or explains what is none.
+    """Sentences on explanations that are missing, or that are not needed.
 
     Args:
         agreed: model -> what `agreement` says of it, in every environment.
         explanations: model -> why it is neither `yes` nor `in doubt`.
     """
-    open_ones = {model for model, words in agreed.items() if words & set(EXPLAINED)}
+    to_explain = {model for model, words in agreed.items() if words & set(TO_EXPLAIN)}
+    missing = to_explain - set(explanations)
+    needless = (set(explanations) & set(agreed)) - to_explain
     return [
-        *(f"{model}: not explained" for model in sorted(open_ones - set(explanations))),
-        *(
-            f"{model}: explained, and nothing disagrees"
-            for model in sorted((set(explanations) & set(agreed)) - open_ones)
-        ),
+        *(f"{model}: not explained" for model in sorted(missing)),
+        *(f"{model}: explained, and nothing disagrees" for model in sorted(needless)),
     ]

@@ -1,12 +1,12 @@
-"""The page of `make_depths.py`: what two probes say of each model, and whether that agrees."""
+"""The page of `make_depths.py`: the results of two probes on each model, and whether they agree."""
 
 import sys
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from typing import Any
 
-from tools.evidence.depths_agree import EXPLAINED, EXPLANATIONS, Words, agreement, contradictions, unsettled
-from tools.evidence.page import made_here, table, write
+from tools.evidence.depths_agree import EXPLANATIONS, TO_EXPLAIN, Words, agreement, contradictions, unsettled
+from tools.evidence.page import footer, table, write
 
 HEADS = ("model", "engine", "true", "order", "replay, flag on", "replay, flag off", "passes that left the order")
 HEADS += ("agree",)
@@ -24,21 +24,25 @@ ON_A_GPU = (
     "268435456`; `depths-gpu.json` beside this page is what it wrote."
 )
 Row = dict[str, Any]
-"""What is kept of one model."""
+"""The results on a model, as `make_depths.py` stores them."""
 
 
 def words_of(row: Row) -> Words:
-    """The words that are to agree."""
-    words: defaultdict[str, str] = defaultdict(lambda: "unknown", row["words"])
-    refused = row["reasons"].get("flag_on", "").startswith("vLLM refuses this launch")
-    probes = row["true"], row["order"], words["flag_on"], words["flag_off"]
-    return Words(*probes, row.get("left", 0), refused)
+    """The words that are compared."""
+    return Words(
+        true=row["true"],
+        order=row["order"],
+        flag_on=row["words"].get("flag_on", "unknown"),
+        flag_off=row["words"].get("flag_off", "unknown"),
+        departures=row.get("left", 0),
+        refused=row["reasons"].get("flag_on", "").startswith("vLLM refuses this launch"),
+    )
 
 
 def write_page(documents: Sequence[Row], models: Sequence[str]) -> None:
-    """A table for each environment, its rows in the order of `models`, then what does not agree.
+    """Write a table for each environment, its rows in the order of `models`, and the explanations below it.
 
-    Ends the process where a disagreement is not explained, or an explanation has none.
+    Ends the process if an explanation is missing or not needed.
     """
     agreed: defaultdict[str, set[str]] = defaultdict(set)
     parts = ["# Two probes, side by side", INTRODUCTION]
@@ -46,15 +50,16 @@ def write_page(documents: Sequence[Row], models: Sequence[str]) -> None:
         rows = document["rows"] = sorted(document["rows"], key=lambda row: models.index(row["model"]))
         for row in rows:
             agreed[row["model"]].add(agreement(words_of(row)))
-        parts += [f"## {document['where']}", _counted(rows), table(HEADS, [_cells(row) for row in rows])]
-        parts += [] if document["where"].endswith("cpu") else [ON_A_GPU]
-        parts += filter(None, map(_explained, rows))
+        parts += [f"## {document['where']}", _summary(rows), table(HEADS, [_cells(row) for row in rows])]
+        if not document["where"].endswith("cpu"):
+            parts.append(ON_A_GPU)
+        parts += filter(None, map(_explanation, rows))
     if wrong := unsettled(agreed, EXPLANATIONS):
         sys.exit("\n".join(wrong))
-    write("depths.md", *parts, made_here("evidence-depths"))
+    write("depths.md", *parts, footer("evidence-depths"))
 
 
-def _counted(rows: Sequence[Row]) -> str:
+def _summary(rows: Sequence[Row]) -> str:
     counts = Counter(agreement(words_of(row)) for row in rows)
     return f"{len(rows)} models: {', '.join(f'{number} {word}' for word, number in counts.most_common())}."
 
@@ -71,33 +76,32 @@ def _mode(row: Row) -> str:
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    known_words = words_of(row)
-    replays = [_marked(known_words.flag_on), _marked(known_words.flag_off)]
-    passes = f"{known_words.left} of {row.get('passes', 0)}"
+    words = words_of(row)
     return (
         row["model"],
         _mode(row),
-        known_words.true or "-",
-        known_words.order or "-",
-        *replays,
-        passes,
-        agreement(known_words),
+        words.true or "-",
+        words.order or "-",
+        _bold_if_wrong(words.flag_on),
+        _bold_if_wrong(words.flag_off),
+        f"{words.departures} of {row.get('passes', 0)}",
+        agreement(words),
     )
 
 
-def _marked(word: str) -> str:
+def _bold_if_wrong(word: str) -> str:
     return f"**{word}**" if word == "wrong_layer" else word
 
 
-def _explained(row: Row) -> str:
-    """What does not agree, and why; empty if it does."""
+def _explanation(row: Row) -> str:
+    """The contradictions and reasons of a row, and their explanation; empty if the row needs none."""
     words = words_of(row)
-    against = "; ".join([*contradictions(words), *row["failed"]])
-    unknown = [name for name in ("flag_on", "flag_off") if row["words"].get(name) == "unknown"]
-    reasons = [row["reasons"][name] for name in unknown[:1]]
-    why = EXPLANATIONS.get(row["model"], "not explained")
-    if agreement(words) not in EXPLAINED:
+    if agreement(words) not in TO_EXPLAIN:
         return ""
-    return f"- `{row['model']}`: {agreement(words)}. " + " ".join(
-        [*(f"{text.rstrip('.')}." for text in (against, *reasons) if text), why]
-    )
+    texts = ["; ".join([*contradictions(words), *row["failed"]])]
+    unknown = [name for name in ("flag_on", "flag_off") if row["words"].get(name) == "unknown"]
+    if unknown:
+        texts.append(row["reasons"][unknown[0]])
+    sentences = [f"{text.rstrip('.')}." for text in texts if text]
+    sentences.append(EXPLANATIONS.get(row["model"], "not explained"))
+    return f"- `{row['model']}`: {agreement(words)}. {' '.join(sentences)}"

@@ -42,27 +42,27 @@ class StandInProcessor(ProcessorMixin):
 
     @classmethod
     def from_pretrained(cls, folder: str, *, tokenizer: object = None, **_: object) -> "StandInProcessor":
-        """With the tokenizer of the folder, unless it is read already."""
+        """The processor with this tokenizer; without one, with the tokenizer of the folder."""
         return cls(tokenizer or AutoTokenizer.from_pretrained(folder))
 
     def __call__(self, text: list, images: list = (), videos: list = (), **_: object) -> BatchFeature:  # noqa: ARG002
-        """Of one text, and of pictures that it asks for in their order."""
-        read = [self.patches(image) for image in images]
-        for _patches, (_, high, wide) in read:
+        """Token ids of one text, and patches of the pictures that it names, in their order."""
+        pictures = [self.patches(image) for image in images]
+        for _patches, (_, high, wide) in pictures:
             cells = high * wide // self.spatial_conv_size**2
             text = [text[0].replace(IN_PROMPT, PLACEHOLDER * cells, 1)]
         ids = self.tokenizer(text[0])["input_ids"]
-        pixels = torch.cat([patches for patches, _ in read]) if read else None
-        grid = torch.tensor([grid for _, grid in read]) if read else None
+        pixels = torch.cat([patches for patches, _ in pictures]) if pictures else None
+        grid = torch.tensor([grid for _, grid in pictures]) if pictures else None
         return BatchFeature({"input_ids": torch.tensor([ids]), "images": pixels, "grid_thw": grid})
 
     def patches(self, image: object) -> tuple:
-        """Patches of a picture, each its bytes by colour, row and column; and frames, rows and columns of them."""
+        """Patches of a picture, with bytes by colour, row and column; and the number of frames, rows and columns."""
         side, merged = self.patch_size, self.spatial_conv_size
         limits = {name: self.image_processor.size[name] for name in ("min_pixels", "max_pixels")}
         height, width = smart_resize(image.height, image.width, side * merged, **limits)
         scaled = torch.tensor(list(image.convert("RGB").resize((width, height)).tobytes()), dtype=torch.uint8)
         rows, columns = height // side, width // side
-        cut = scaled.reshape(rows // merged, merged, side, columns // merged, merged, side, 3)
-        ordered = cut.permute(0, 3, 1, 4, 6, 2, 5)  # cells of merged patches stand together
+        blocks = scaled.reshape(rows // merged, merged, side, columns // merged, merged, side, 3)
+        ordered = blocks.permute(0, 3, 1, 4, 6, 2, 5)  # cells of merged patches stand together
         return ordered.reshape(rows * columns, 3 * side * side), (1, rows, columns)

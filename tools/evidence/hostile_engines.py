@@ -19,7 +19,7 @@ from typing import Any
 LIMIT_S = 240
 MARK = "|"
 PAST_THE_END = "past the end"
-"""In the place of a layer: vLLM's assertion, which stops the engine where nothing catches it."""
+"""In place of a layer's name: vLLM's assertion, which stops the engine unless the model catches it."""
 VARIABLES = {
     "VLLM_ENABLE_V1_MULTIPROCESSING": "0",
     "HF_HUB_OFFLINE": "1",
@@ -46,18 +46,18 @@ def call_as_a_gpu(calls: list[tuple[str, str]]) -> None:
     resolve = default_moe_runner.get_layer_from_name
     encode = runner._encode_layer_name
 
-    def named(self: Any) -> str:
+    def encode_with_layer(self: Any) -> str:
         return f"{encode(self)}{MARK}{self.layer_name}"
 
-    def noted(name: str) -> Any:
+    def resolve_and_note(name: str) -> Any:
         word, _, meant = name.partition(MARK)
         calls.append((meant or word, PAST_THE_END))
         layer = resolve(word)
         calls[-1] = meant or word, layer.layer_name
         return layer
 
-    runner._select_forward, runner._encode_layer_name = select, named
-    default_moe_runner.get_layer_from_name = noted
+    runner._select_forward, runner._encode_layer_name = select, encode_with_layer
+    default_moe_runner.get_layer_from_name = resolve_and_note
 
 
 def load_as_from_a_checkpoint() -> None:
@@ -133,7 +133,7 @@ def run(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def work(job: dict[str, Any], file: Path) -> None:
-    """In the fork: run, and write the answer."""
+    """Run a job in a fork, and write its answer."""
     os.setsid()
     os.environ.update(job["variables"])
     if job["cached"]:
@@ -149,8 +149,8 @@ def work(job: dict[str, Any], file: Path) -> None:
     os._exit(0)
 
 
-def waited(running: dict[int, tuple[int, float, Path]], answers: dict[int, Any]) -> None:
-    """Wait for one of the forks; end those that hang."""
+def collect_answer(running: dict[int, tuple[int, float, Path]], answers: dict[int, Any]) -> None:
+    """Wait for a fork and read its answer; a fork that hangs is killed."""
     while True:
         for process, (index, begin, file) in list(running.items()):
             ended, _ = os.waitpid(process, os.WNOHANG)
@@ -187,9 +187,9 @@ def main() -> None:
             work(job, folder / f"{index}.json")
         running[process] = index, time.monotonic(), folder / f"{index}.json"
         if len(running) == processes:
-            waited(running, answers)
+            collect_answer(running, answers)
     while running:
-        waited(running, answers)
+        collect_answer(running, answers)
     Path(sys.argv[2]).write_text(json.dumps([answers[index] for index in range(len(jobs))]), encoding="utf-8")
     os._exit(0)  # what vLLM and torch do at the end may wait for threads that forks took away
 

@@ -1,4 +1,4 @@
-"""Compares the catalogues with what reading the sources says, and writes agreement.md.
+"""Compares the verdicts of the catalogues with a reading of vLLM's sources, and writes agreement.md.
 
 .venv/bin/python -m tools.evidence.make_agreement    # after `make catalogue`
 """
@@ -25,7 +25,7 @@ AGREES = {
 def main() -> None:
     """Write the page; end with 1 if a disagreement is not settled."""
     command = shell_block(".venv/bin/python", "-m", "tools.evidence.make_agreement")
-    parts = ["# What was found, against what reading the sources says", INTRODUCTION, command]
+    parts = ["# Verdicts of the probe, against a reading of the sources", INTRODUCTION, command]
     unsettled = []
     for file in sorted(CATALOGUE.glob("*.jsonl")):
         word_of = verdicts(file.read_text(encoding="utf-8"))
@@ -40,7 +40,7 @@ def main() -> None:
 INTRODUCTION = (
     "`tools/evidence/hand_read.py` names the architectures whose MoE layers a reader of the sources suspects of "
     "leaving the registered order; all others were read as in order. Where the two differ, the code decides: the last "
-    "column says what it does.\n\n"
+    "column says what the code does.\n\n"
     "Two of the suspicious have no line in a catalogue and were found unsafe as read. InternS2-Mobius, of which no "
     "config is published, is `repeated` in 0.32.0 with one that shares four blocks (`tests/test_probe_vllm.py`). The "
     "MTP draft of DeepSeek-V3 beside its target is `conditional` in 0.26.0 ([the GPU's page](registry-gpu.md))."
@@ -54,15 +54,15 @@ def verdicts(bundle: str) -> dict[str, str]:
 
 
 def case(version: str, name: str, word: str) -> str:
-    """How a verdict stands to what was read."""
-    read = "suspicious" if name in SUSPICIOUS[version] else "in order"
+    """Whether a verdict agrees with the reading of the sources, as a row of the table."""
+    reading = "suspicious" if name in SUSPICIOUS[version] else "in order"
     if word == "inconclusive":
-        return AGREES[read, word]
-    return AGREES[read, "unsafe" if word in UNSAFE else "safe"]
+        return AGREES[reading, word]
+    return AGREES[reading, "unsafe" if word in UNSAFE else "safe"]
 
 
 def disagreeing(version: str, word_of: dict[str, str]) -> list[str]:
-    """Architectures that were found other than read, both being sure."""
+    """Architectures whose verdict and reading are both sure, and differ."""
     sure = {AGREES["suspicious", "safe"], AGREES["in order", "unsafe"]}
     return [name for name, word in word_of.items() if case(version, name, word) in sure]
 
@@ -78,7 +78,7 @@ def counts(version: str, word_of: dict[str, str]) -> str:
 
 
 def differences(version: str, word_of: dict[str, str]) -> str:
-    """Every architecture but those read and found in order."""
+    """The architectures that are not both read as in order and found safe."""
     plain = AGREES["in order", "safe"]
     rows = [
         (name, word, SUSPICIOUS[version].get(name, "in order"), SETTLED.get((version, name), "-"))

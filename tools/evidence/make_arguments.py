@@ -18,7 +18,7 @@ from argument_promises import PROMISES, Case, case_of
 from hypothesis import HealthCheck, Phase, given, settings
 from real_parsers import RELEASES, WHOLE, RealParser, missing, real_parser
 
-from tools.evidence.page import made_here, table, write
+from tools.evidence.page import footer, table, write
 from tuner.arguments.vllm_options import scan
 
 LISTS = 2000
@@ -26,7 +26,7 @@ LISTS = 2000
 
 @dataclass
 class Tally:
-    """What one release was asked, and what came of it."""
+    """Counts of the lists that one release was asked about, and of their outcomes."""
 
     counts: Counter[str] = field(default_factory=Counter)
     drops: Counter[str] = field(default_factory=Counter)
@@ -34,7 +34,7 @@ class Tally:
 
 
 def main() -> None:
-    """Ask every release, write the page; end with 1 if anything is read otherwise than vLLM reads it."""
+    """Ask every release, and write the page; end with 1 if the tuner reads a list otherwise than vLLM."""
     parser = argparse.ArgumentParser(description="Argument lists against the real parsers.")
     parser.add_argument("--lists", type=int, default=LISTS)
     parser.add_argument("--release", action="append", choices=list(RELEASES))
@@ -74,7 +74,7 @@ def tally_of(version: str, lists: int) -> Tally:
 
 
 def count(tally: Tally, case: Case, composed_list: Composed, real: RealParser) -> None:
-    """Add one list."""
+    """Count the outcome of one list."""
     tally.counts.update(["lists", kind_of(case)])
     for promise in PROMISES:
         try:
@@ -149,7 +149,7 @@ def page(tallies: dict[str, Tally], lists: int) -> list[str]:
         "## What vLLM itself drops in silence",
         lost,
         table(("given as", *tallies), drops),
-        made_here("evidence-arguments"),
+        footer("evidence-arguments"),
     ]
 
 

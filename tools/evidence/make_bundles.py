@@ -23,7 +23,7 @@ from cache.verdicts.store import VerdictStore
 from rules.errors import TunerError
 from rules.verdict import Word
 from tools.evidence import ROOT
-from tools.evidence.page import made_here, shell_block, table, write
+from tools.evidence.page import footer, shell_block, table, write
 from tuner.exchange.bundle import Bundled, BundleError, line_in, line_of
 from tuner.exchange.signing import signature_file
 from tuner.exchange.transfer import import_file
@@ -48,25 +48,25 @@ def main() -> None:
         shell_block(".venv/bin/python", "-m", "tools.evidence.make_bundles", "--cases", str(cases)),
         f"## A signed bundle of {len(BUNDLE):,} bytes, its signature required",
         table(HEADS, [*signed, signatures]),
-        "Of the signature file the comment in its first line is covered by nothing, and read by nothing.",
+        "Nothing signs the comment in the first line of the signature file, and nothing reads it.",
         f"## A line of {len(LINE):,} bytes, without a signature",
-        "Here only damage is found: whoever changes a line with care can make its checksum anew.",
+        "Without a signature only damage is detected: an attacker can compute a new checksum for a changed line.",
         table(HEADS, [line_row(cases)]),
         "## Unsafe verdicts of a probe, and bundles that call the same keys safe",
         "Every unsafe verdict of the catalogue is stored as probed here; every safe report of the same catalogue is put"
         " under its key, and imported with each set of options.",
         table(("options", "forged bundles", "stored", "still unsafe"), forged),
-        made_here("evidence"),
+        footer("evidence"),
     )
 
 
 def changes(cases: int) -> dict[str, Iterator[bytes]]:
-    """Other bytes in the place of a signed bundle, by what was done to it."""
+    """Kind of change -> the changed texts of a signed bundle."""
     chance = random.Random(6)  # noqa: S311  the same cases each time
     size = len(BUNDLE)
     places = (chance.randrange(size) for _ in range(cases))
     return {
-        "each bit of each byte changed": each_bit_changed(),
+        "each bit of each byte changed": bit_changes(),
         "cut before each byte": (BUNDLE[:at] for at in range(size)),
         "each byte left out": (BUNDLE[:at] + BUNDLE[at + 1 :] for at in range(size)),
         "up to 64 random bytes in a random place": (
@@ -76,8 +76,8 @@ def changes(cases: int) -> dict[str, Iterator[bytes]]:
     }
 
 
-def each_bit_changed() -> Iterator[bytes]:
-    """The bundle with one bit changed, each in turn."""
+def bit_changes() -> Iterator[bytes]:
+    """The bundle once for each of its bits, with that bit changed."""
     for at, bit in itertools.product(range(len(BUNDLE)), range(8)):
         yield BUNDLE[:at] + bytes([BUNDLE[at] ^ 1 << bit]) + BUNDLE[at + 1 :]
 
@@ -93,7 +93,7 @@ def signed_row(name: str, texts: Iterator[bytes], folder: Path) -> tuple[str, ..
 
 
 def signature_row(folder: Path) -> tuple[str, ...]:
-    """The same of the signature file, each bit of each byte but the first line's."""
+    """The row of the signature file: each bit is changed, except in the first line."""
     bundle = signed_in(folder / "signature")
     file = signature_file(bundle)
     whole, outcomes = file.read_bytes(), Counter[str]()
@@ -104,7 +104,7 @@ def signature_row(folder: Path) -> tuple[str, ...]:
 
 
 def outcome(bundle: Path) -> str:
-    """What became of a bundle whose signature is required."""
+    """Whether a bundle whose signature is required is refused, read as the same, or read as something else."""
     try:
         return "same" if checked(bundle).text == BUNDLE else "other"
     except TunerError:
@@ -128,7 +128,7 @@ def line_row(cases: int) -> tuple[str, ...]:
 
 
 def row(name: str, outcomes: Counter[str]) -> tuple[str, ...]:
-    """The counts of one kind."""
+    """The row of one kind of change."""
     counts = (outcomes.total(), outcomes["refused"], outcomes["same"], outcomes["other"])
     return (name, *(f"{count:,}" for count in counts))
 
@@ -140,21 +140,21 @@ def forgeries(folder: Path) -> list[tuple[str, ...]]:
     rows = []
     for giving_way in ((), (IMPORTED,), (HERE,), (IMPORTED, HERE)):
         store.put(*local)
-        stored = 0
+        replaced = 0
         for entries in forged:
             bundle.write_text("".join(line_of(Bundled(entry, None)) for entry in entries))
             fates = import_file(store, bundle, giving_way=giving_way).fates
-            stored += fates.total() - fates["kept_local"] - fates["kept_unsafe"]
+            replaced += fates.total() - fates["kept_local"] - fates["kept_unsafe"]
         unsafe = sum(Word(entry.verdict["word"]).unsafe for entry in store.entries())
         options = {HERE: "--replace-local", IMPORTED: "--replace"}
         words = " ".join(options[origin] for origin in giving_way) or "none"
-        rows.append((words, f"{sum(map(len, forged)):,}", str(stored), f"{unsafe} of {len(local)}"))
+        rows.append((words, f"{sum(map(len, forged)):,}", str(replaced), f"{unsafe} of {len(local)}"))
     return rows
 
 
-def all_disguised(entries: list[Entry], other: Entry) -> list[Entry]:
+def disguise_all(entries: list[Entry], other: Entry) -> list[Entry]:
     """Each of these entries with the report of another one."""
-    return [disguised(entry, other) for entry in entries]
+    return [disguise(entry, other) for entry in entries]
 
 
 def attacks() -> tuple[list[Entry], list[list[Entry]]]:
@@ -165,11 +165,11 @@ def attacks() -> tuple[list[Entry], list[list[Entry]]]:
         unsafe = [entry for entry in entries if Word(entry.verdict["word"]).unsafe]
         safe = [entry for entry in entries if Word(entry.verdict["word"]).safe]
         local += unsafe
-        bundles += [all_disguised(unsafe, other) for other in safe]
+        bundles += [disguise_all(unsafe, other) for other in safe]
     return local, bundles
 
 
-def disguised(entry: Entry, other: Entry) -> Entry:
+def disguise(entry: Entry, other: Entry) -> Entry:
     """A safe report under the key of an unsafe entry."""
     report = other.report | {"sources": entry.sources}
     return replace(entry, report=report, verdict=other.verdict)

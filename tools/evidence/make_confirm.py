@@ -19,7 +19,7 @@ from log_shapes import SHAPES
 from server_logs.make_server_logs import STARTS, Start
 
 from tools.evidence import ROOT
-from tools.evidence.page import PAGES, TUNER, made_here, python_of, run, shell_block, table, write
+from tools.evidence.page import PAGES, TUNER, footer, python_of, run, shell_block, table, write
 
 LOGS = ROOT / "tests" / "server_logs"
 CROSSED = (
@@ -46,7 +46,7 @@ def main() -> None:
         decisions = {name: decision(name, start, Path(folder)) for name, start in STARTS.items()}
         rows = [row(name, name, decisions, Path(folder)) for name in STARTS]
         crossed = [row(log, decided, decisions, Path(folder)) for log, decided in CROSSED]
-        cut = [row_of_cut(lines, decisions["0.19.1-true"], Path(folder)) for lines in cuts("0.19.1-true")]
+        cuts_rows = [row_of_cut(lines, decisions["0.19.1-true"], Path(folder)) for lines in cuts("0.19.1-true")]
         shapes = [row_of_shape(name, Path(folder)) for name in SHAPES]
     write(
         "confirm.md",
@@ -62,11 +62,11 @@ def main() -> None:
         table(("log", "start", "flag", "mode", "cache"), [row_of_gpu(name) for name in GPU]),
         "## A log that is cut",
         "The log of `0.19.1-true`, its first lines only.",
-        table(("lines", "not said", "result", "exit code"), cut),
+        table(("lines", "not said", "result", "exit code"), cuts_rows),
         f"## {len(shapes)} shapes of a log",
         SHAPED,
         table(("shape", "result", "exit code"), shapes),
-        made_here("evidence"),
+        footer("evidence"),
     )
 
 
@@ -77,13 +77,13 @@ def decision(name: str, start: Start, folder: Path) -> dict[str, Any]:
     if not model.exists():
         subprocess.run([ROOT / python, ROOT / "examples" / "tiny_checkpoint.py", model], cwd=folder, check=True)
     cache = ("--cache-root", f"/srv/{name}/cache")
-    ours = ("--python", python, "--store", str(store), *cache)
-    planning = run(TUNER, "plan", "--json", *ours, str(model), "--", "--max-model-len", "256", *start.args)
+    options = ("--python", python, "--store", str(store), *cache)
+    planning = run(TUNER, "plan", "--json", *options, str(model), "--", "--max-model-len", "256", *start.args)
     document: dict[str, Any] = json.loads(planning.stdout.replace(str(folder), "/srv"))
     return document
 
 
-def confirmed(log: Path, document: dict[str, Any], folder: Path) -> tuple[int, dict[str, Any]]:
+def confirm(log: Path, document: dict[str, Any], folder: Path) -> tuple[int, dict[str, Any]]:
     """The exit code and the document of `tuner confirm`."""
     path = folder / "plan.json"
     path.write_text(json.dumps(document), encoding="utf-8")
@@ -93,7 +93,7 @@ def confirmed(log: Path, document: dict[str, Any], folder: Path) -> tuple[int, d
 
 def row(name: str, decided: str, decisions: dict[str, dict[str, Any]], folder: Path) -> tuple[str, ...]:
     """One log against one decision."""
-    code, document = confirmed(LOGS / f"{name}.log", decisions[decided], folder)
+    code, document = confirm(LOGS / f"{name}.log", decisions[decided], folder)
     start = STARTS[name]
     launch = " ".join([*start.args, *(f"{key}={value}" for key, value in start.variables.items())])
     written, effective, doubts = (
@@ -154,7 +154,7 @@ def row_of_cut(lines: list[str], document: dict[str, Any], folder: Path) -> tupl
     """What comes of a part of a log."""
     log = folder / "cut.log"
     log.write_bytes("\n".join(lines).encode())
-    code, confirmation = confirmed(log, document, folder)
+    code, confirmation = confirm(log, document, folder)
     unsaid = ", ".join(fact["name"] for fact in confirmation["facts"] if fact["outcome"] == "not_said")
     return str(len(lines)), unsaid or "nothing", confirmation["result"], str(code)
 

@@ -1,12 +1,12 @@
-"""One model, two probes: order and replay, side by side, and whether they agree.
+"""Runs the order probe and the replay probe on many models, and writes whether the two agree.
 
     .venv/bin/python -m tools.evidence.make_depths run OUT.json --python PYTHON [--jobs N] [--models NAME ...] [-- VLLM ARGS]
     .venv/bin/python -m tools.evidence.make_depths page OUT.json...   # writes depths.md
 
 The models: the zoo (tests/zoo), of which the truth is known by construction, with layers drawn at random and run eager,
 because many of them branch on data; two thin checkpoints (examples/tiny_checkpoint.py) and cut published models, as
-vLLM compiles them. All through the functions behind `tuner probe` and its `--depth`. What is known is written after
-each model, verdicts into OUT.sqlite; the same command goes on where it was stopped.
+vLLM compiles them. All run through the functions behind `tuner probe` and its `--depth`. Results are written after
+each model, and verdicts into OUT.sqlite. If the command was stopped, the same command continues there.
 """  # noqa: E501  a command line
 
 import argparse
@@ -50,9 +50,9 @@ PUBLISHED = {
 RENAMED = "ERNIE-4.5-VL, cut, under another name"
 """Published and unsafe; under its own name vLLM switches the flag off. No CPU runs its attention."""
 KINDS = {"qwen3-moe": "uniform", "two-expert-sets": "reordered"}
-"""Of the thin checkpoints -> what is true of them: the second owns two sets of experts, and never runs the first."""
-DOUBTED = ("Parity", "Marked", "HelperObject", "Generator", "OverflowSkip", "HiddenClock", "ClassCounter", "Raised")
-"""Those of the zoo for which the order probe may be in doubt, one of each kind."""
+"""Thin checkpoint -> its true verdict. The second owns two sets of experts, and never runs the first."""
+DOUBTFUL = ("Parity", "Marked", "HelperObject", "Generator", "OverflowSkip", "HiddenClock", "ClassCounter", "Raised")
+"""Models of the zoo on which the order probe may be inconclusive, one of each kind."""
 THIN = {
     "hidden_size": 128,
     "intermediate_size": 128,
@@ -72,12 +72,12 @@ ZOO_ARGS = ("--load-format", "dummy", "--enforce-eager")
 """A load format says that the model is served whole: some branch at a layer that a cut model would lack."""
 LIMIT_S = 900.0
 Row = dict[str, Any]
-"""What is kept of one model."""
+"""The results on a model."""
 
 
 @dataclass(frozen=True)
 class Case:
-    """One model: its name and folder, what is true of it if that is known, and arguments of its launch."""
+    """A model: its name and folder, its true verdict (empty if it is not known), and arguments of its launch."""
 
     name: str
     folder: Path
@@ -94,7 +94,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="models at once")
     parser.add_argument("--gpu", action="store_true", help="with a model that only a GPU runs")
     parser.add_argument("--models", nargs="+", default=[""], help="only those whose names begin so")
-    words, theirs = split_words(sys.argv[1:])
+    words, vllm_args = split_words(sys.argv[1:])
     options = parser.parse_args(words)
     if options.what == "page":
         models = [*KINDS, *PUBLISHED, RENAMED, *ZOO]  # rows are in the order in which models were done
@@ -105,17 +105,19 @@ def main() -> None:
         os.environ.update(SERVER_ENVIRONMENT, PYTHONPATH=os.pathsep.join(filter(None, paths)))
         write_plugin(Path(folder, "plugin"))
         python = options.python.absolute()
-        every_case = [*cases(Path(folder)), *([renamed(Path(folder))] if options.gpu else [])]
+        every_case = cases(Path(folder))
+        if options.gpu:
+            every_case.append(renamed_case(Path(folder)))
         chosen = [case for case in every_case if case.name.startswith(tuple(options.models))]
         write_checkpoints([case for case in chosen if case.name in KINDS], python)
-        run(chosen, python, options.files[0].absolute(), tuple(theirs), options.jobs)
+        run(chosen, python, options.files[0].absolute(), tuple(vllm_args), options.jobs)
 
 
 def cases(folder: Path) -> list[Case]:
     """All models; of the zoo the configs are written."""
     config = json.loads((PUBLISHED["Qwen3-30B-A3B, cut"] / "config.json").read_text(encoding="utf-8")) | THIN
     sure = {name for name, truth in ZOO.items() if truth.witnessed or truth.verdict == "uniform"}
-    chosen = {name: truth for name, truth in ZOO.items() if name in sure or name in DOUBTED}
+    chosen = {name: truth for name, truth in ZOO.items() if name in sure or name in DOUBTFUL}
     for name, truth in chosen.items():
         own = {"architectures": [f"{name}ForCausalLM"], "num_hidden_layers": truth.layers}
         write_config(folder / name, config | own)
@@ -126,7 +128,7 @@ def cases(folder: Path) -> list[Case]:
     ]
 
 
-def renamed(folder: Path) -> Case:
+def renamed_case(folder: Path) -> Case:
     """The published model that branches, under the name that `write_plugin` registers."""
     config = json.loads((MODELS / "baidu--ERNIE-4.5-VL-28B-A3B-PT" / "config.json").read_text(encoding="utf-8"))
     write_config(folder / ALIAS, config | {"architectures": [ALIAS]})
@@ -146,21 +148,22 @@ def write_checkpoints(thin: Sequence[Case], python: Path) -> None:
         subprocess.run(script, cwd=case.folder.parent, check=True, stdout=sys.stderr)
 
 
-def run(chosen: Sequence[Case], python: Path, file: Path, theirs: tuple[str, ...], jobs: int) -> None:
-    """Both probes of every model that is not known yet; what is known is written after each."""
-    stored = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"rows": []}
-    rows: list[Row] = [row for row in stored["rows"] if not row["failed"]]
-    done = {row["model"] for row in rows}
-    waiting = [case for case in chosen if case.name not in done]
+def run(chosen: Sequence[Case], python: Path, file: Path, vllm_args: tuple[str, ...], jobs: int) -> None:
+    """Run both probes on every model that has no results yet, and write the results after each model."""
+    document = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {"rows": []}
+    rows: list[Row] = [row for row in document["rows"] if not row["failed"]]
+    finished = {row["model"] for row in rows}
+    waiting = [case for case in chosen if case.name not in finished]
     inputs = Inputs(str(python), store=str(file.with_suffix(".sqlite")))
-    launches = {case.name: (str(case.folder), *SMALL, *case.args, *theirs) for case in waiting}
+    launches = {case.name: (str(case.folder), *SMALL, *case.args, *vllm_args) for case in waiting}
     refused, place = probe_orders(waiting, inputs, jobs), where(python)
     ready = [case for case in waiting if case.name not in refused]
     rows += [row_of(case, failed=[refused[case.name]]) for case in waiting if case.name in refused]
     with ThreadPoolExecutor(jobs) as pool:
-        under_way = [pool.submit(looked_at, case, launches[case.name], inputs) for case in ready]
-        for future in as_completed(under_way):
-            rows.append(row := future.result())
+        futures = [pool.submit(replay_row, case, launches[case.name], inputs) for case in ready]
+        for future in as_completed(futures):
+            row = future.result()
+            rows.append(row)
             say(row["model"], row["order"], *(f"{name} {word}" for name, word in row["words"].items()), *row["failed"])
             draft = file.with_suffix(".tmp")
             draft.write_text(json.dumps({"where": place, "rows": rows}, indent=1), encoding="utf-8")
@@ -173,7 +176,11 @@ def say(*words: str) -> None:
 
 
 def probe_orders(waiting: Sequence[Case], inputs: Inputs, jobs: int) -> dict[str, str]:
-    """Store the order probe's verdicts of all that have none, in one call; model -> why there is none of it."""
+    """Probe the order of all models without a stored verdict, in one call.
+
+    Returns:
+        Model -> why its order could not be probed.
+    """
     unknown = [case for case in waiting if planned([str(case.folder)], inputs, Launching(), {}).lookup.entry is None]
     names = {str(case.folder): case.name for case in unknown}
     request = Request(list(names), workers=jobs)
@@ -186,12 +193,12 @@ def probe_orders(waiting: Sequence[Case], inputs: Inputs, jobs: int) -> dict[str
 
 
 def row_of(case: Case, order: str = "", **changes: Any) -> Row:
-    """A row with what is known of a model before an engine is started."""
+    """The row of a model before an engine is started."""
     return {"model": case.name, "true": case.true, "order": order, "failed": [], "words": {}, "reasons": {}, **changes}
 
 
-def looked_at(case: Case, args: tuple[str, ...], inputs: Inputs) -> Row:
-    """The replay probe on one model whose order is known."""
+def replay_row(case: Case, args: tuple[str, ...], inputs: Inputs) -> Row:
+    """Run the replay probe on a model that has a verdict of the order probe, and return its row."""
     plan = planned(args, inputs, Launching(), os.environ)
     starting = EngineLaunch(plan, parse(args, vllm=plan.subject.environment.vllm), os.environ)
     watching = Supervision(lambda words: say(case.name, words), LIMIT_S, None)
@@ -209,16 +216,16 @@ def word_of(plan: Plan) -> str:
 
 
 def keep_replays(row: Row, replays: Sequence[Row]) -> None:
-    """Put what ran in a row. Which passes left the order the engine says in which calls are right."""
+    """Put the replays into a row. Passes that left the order are counted in the last engine, whose calls are right."""
     runs = [convert(replay, Replay) for replay in replays]
     for replay in runs:
         row["words"][replay.name], reason = judge_replay(replay)
         row["reasons"][replay.name] = bare(str(reason))
     right = runs[-1]
     row["engine"] = right.engine
-    row["passes"] = sum(each.count for each in right.passes)
+    row["passes"] = sum(engine_pass.count for engine_pass in right.passes)
     orders = {order for _, order in replay_orders(right) if order != right.registered[: len(order)]}
-    row["left"] = sum(each.count for each in right.passes if each.called in orders)
+    row["left"] = sum(engine_pass.count for engine_pass in right.passes if engine_pass.called in orders)
 
 
 if __name__ == "__main__":

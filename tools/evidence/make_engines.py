@@ -21,7 +21,7 @@ from typing import Any
 from hostile_samples import PLUGIN, hostile_model
 
 from tools.evidence import ROOT
-from tools.evidence.page import TUNER, bare, made_here, python_of, run, table, write
+from tools.evidence.page import TUNER, bare, footer, python_of, run, table, write
 
 MODELS = ROOT / "examples" / "models"
 PUBLISHED = (
@@ -75,13 +75,13 @@ def run_all(options: argparse.Namespace, folder: Path) -> None:
     """Every model; the file is whole after each."""
     rows: list[dict[str, Any]] = []
     with ThreadPoolExecutor(options.jobs) as pool:
-        for row in pool.map(partial(launched, python=options.python, folder=folder), options.only):
+        for row in pool.map(partial(row_of, python=options.python, folder=folder), options.only):
             rows.append(row)
             print(*cells(row), sep=" | ", file=sys.stderr, flush=True)
             options.files[0].write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
-def launched(name: str, python: str, folder: Path) -> dict[str, Any]:
+def row_of(name: str, python: str, folder: Path) -> dict[str, Any]:
     """What is decided for the model's launch, and what its engines showed; each model has a store of its own."""
     own = folder / name
     own.mkdir()
@@ -148,21 +148,21 @@ def write_page(rows: list[dict[str, Any]], gpu: dict[str, Any] | None = None) ->
     """
     check(rows)
     trues = [row for row in rows if is_true(row)]
-    started = [row for row in trues if engine(row, "flag_on")[0] != NOT_STARTED]
+    with_engines = [row for row in trues if engine(row, "flag_on")[0] != NOT_STARTED]
     head = (
         "# What was decided, and what engines ran\n\n"
         f"`tuner probe MODEL -- {' '.join(SMALL)}` proves the launch.\n"
         "`--depth replay` then starts its engines with the flag on and with it off.\n"
         "It records which layer each MoE call meant and which layer ran.\n"
         f"{len(trues)} of {len(rows)} launches get `true`.\n"
-        f"The engines of {len(started)} of them started, and each ran the layers that were meant.\n"
+        f"The engines of {len(with_engines)} of them started, and each ran the layers that were meant.\n"
         "A launch of the others is one that vLLM itself refuses on a CPU."
     )
     parts = [head, table(HEADS, [cells(row) for row in rows])]
     if gpu:
         lines = [gpu_cells(row) for row in gpu["rows"]]
         parts += [f"## On a GPU: {gpu['where']}", "Neither model gets `true`.", table(GPU_HEADS, lines)]
-    write("engines.md", *parts, made_here("evidence-engines"))
+    write("engines.md", *parts, footer("evidence-engines"))
 
 
 def check(rows: list[dict[str, Any]]) -> None:

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from vllm_server import effective_flag, running_server
 
 from tools.evidence import ROOT, make_exports
-from tools.evidence.page import PAGES, TUNER, bare, made_here, python_of, run, shell_block, table, write
+from tools.evidence.page import PAGES, TUNER, bare, footer, python_of, run, shell_block, table, write
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -60,7 +60,7 @@ def probe_pages(folder: Path) -> None:
             f"# All published configurations, probed in `{environment}`",
             shell_block("tuner", "probe", "--json", "--python", python_of(environment), "examples/models/*"),
             probe_table(documents, f"probe-{environment}.json"),
-            made_here("evidence"),
+            footer("evidence"),
         )
 
 
@@ -72,11 +72,11 @@ def save_summaries(name: str, documents: list[dict]) -> None:
 
 def probe_table(documents: list[dict], details: str) -> str:
     """How many were judged, and one line each."""
-    judged = [document for document in documents if document.get("verdict") not in (None, "inconclusive")]
+    with_verdict = [document for document in documents if document.get("verdict") not in (None, "inconclusive")]
     heads = ("model", "verdict", "MoE layers", "seconds", "replaced, or what stopped it")
     seconds = f"importing vLLM took {import_seconds(documents):.1f} s, once a worker."
     parts = [
-        f"{len(judged)} of {len(documents)} judged. `{details}` has reasons, witnesses and assumptions.",
+        f"{len(with_verdict)} of {len(documents)} judged. `{details}` has reasons, witnesses and assumptions.",
         table(heads, [probe_row(document) for document in documents]),
         "MoE layers are those of the shrunk model. Seconds are all of a model's stages; " + seconds,
     ]
@@ -145,7 +145,7 @@ def serve_page(folder: Path) -> None:
         table(("prompt", *newest), answers),
         "## A uniform model through `tuner serve` in every environment",
         table(("environment", "stderr of tuner", "key in the argument list", "the engine's own log line"), uniform),
-        made_here("evidence"),
+        footer("evidence"),
     )
 
 
@@ -157,8 +157,8 @@ def two_sets_arms(folder: Path, environment: str) -> dict[str, dict]:
     for flag in ("false", "true"):
         setting = ("--compilation-config", f'{{"fast_moe_cold_start": {flag}}}')
         command = (vllm, "serve", model, *SERVE, *setting)
-        arms[f"vllm serve, flag {flag}"] = served(command, folder / f"{environment}-{flag}")
-    arms["tuner serve"] = served_by_tuner(environment, model, folder / f"{environment}-tuned")
+        arms[f"vllm serve, flag {flag}"] = serve(command, folder / f"{environment}-{flag}")
+    arms["tuner serve"] = serve_by_tuner(environment, model, folder / f"{environment}-tuned")
     return arms
 
 
@@ -189,9 +189,9 @@ def checkpoint(folder: Path, environment: str, kind: str) -> str:
     return str(model)
 
 
-def served(command: tuple[str, ...], folder: Path) -> dict:
+def serve(command: tuple[str, ...], folder: Path) -> dict:
     """Start a server, ask every prompt, stop it."""
-    with running_server(command, folder, {**PLUGIN, **preloaded()}) as server:
+    with running_server(command, folder, {**PLUGIN, **preload_variables()}) as server:
         text = server.log_text()
         return {
             "answers": [server.complete(prompt) for prompt in PROMPTS],
@@ -201,7 +201,7 @@ def served(command: tuple[str, ...], folder: Path) -> dict:
         }
 
 
-def preloaded() -> dict[str, str]:
+def preload_variables() -> dict[str, str]:
     """The variable without which vLLM 0.18.1 for the CPU does not start: it looks for these two names in it."""
     allocator = ctypes.util.find_library("tcmalloc_minimal")
     if allocator is None:
@@ -212,20 +212,20 @@ def preloaded() -> dict[str, str]:
     return {"LD_PRELOAD": f"{ROOT / '.envs' / 'flag-live' / 'lib' / 'libiomp5.so'}:{allocator}"}
 
 
-def served_by_tuner(environment: str, model: str, folder: Path) -> dict:
+def serve_by_tuner(environment: str, model: str, folder: Path) -> dict:
     """Probe a checkpoint, then serve it with the stored verdict."""
     folder.mkdir()
-    ours = ("--python", str(ROOT / python_of(environment)), "--store", str(folder / "verdicts.sqlite"))
-    probing = run(TUNER, "probe", *ours, model, extra=PLUGIN)
+    options = ("--python", str(ROOT / python_of(environment)), "--store", str(folder / "verdicts.sqlite"))
+    probing = run(TUNER, "probe", *options, model, extra=PLUGIN)
     if probing.returncode:
         sys.exit(probing.stderr)
-    return served((TUNER, "serve", *ours, "--on-missing", "fail", model, *SERVE), folder / "server")
+    return serve((TUNER, "serve", *options, "--on-missing", "fail", model, *SERVE), folder / "server")
 
 
 def uniform_row(folder: Path, environment: str) -> tuple[str, ...]:
     """One environment's line about the uniform model."""
     model = checkpoint(folder, environment, "qwen3-moe")
-    arm = served_by_tuner(environment, model, folder / f"uniform-{environment}")
+    arm = serve_by_tuner(environment, model, folder / f"uniform-{environment}")
     present = any("fast_moe_cold_start" in argument for argument in arm["arguments"])
     return environment, arm["stderr"], str(present), f"fast_moe_cold_start = {arm['flag']}"
 
@@ -239,7 +239,7 @@ def bench_page(_: Path) -> None:
     parts = [LOOKUP]
     for head, script in (("## Look-ups and starts", "benchmarks/lookup.py"), ("## Checks", "benchmarks/check.py")):
         parts += [head, shell_block(".venv/bin/python", script), run(sys.executable, script).stdout.strip()]
-    write("benchmarks.md", *parts, READING, made_here("evidence"))
+    write("benchmarks.md", *parts, READING, footer("evidence"))
 
 
 def bad_input_page(folder: Path) -> None:
@@ -248,7 +248,7 @@ def bad_input_page(folder: Path) -> None:
     good = run(TUNER, "probe", "--python", python_of("current"), "--store", str(store), MIXTRAL)
     before = hashlib.sha256(store.read_bytes()).hexdigest()
     rows = []
-    for fault, arguments in the_faults(folder).items():
+    for fault, arguments in faulty_inputs(folder).items():
         probing = run(TUNER, "probe", "--store", str(store), *arguments)
         same = hashlib.sha256(store.read_bytes()).hexdigest() == before
         message = " ".join(
@@ -262,7 +262,7 @@ def bad_input_page(folder: Path) -> None:
         f"The store held one verdict before (exit code {good.returncode}). Killed and hanging workers, a full disk "
         "and a vLLM that does not import are in `tests/test_probe_vllm.py` and `tests/test_cli_bad_input.py`.",
         table(("fault", "exit code", "stderr", "store"), rows),
-        made_here("evidence"),
+        footer("evidence"),
     )
 
 
@@ -271,11 +271,11 @@ def exports_page(_: Path) -> None:
     make_exports.main()
 
 
-def the_faults(folder: Path) -> dict[str, list[str]]:
+def faulty_inputs(folder: Path) -> dict[str, list[str]]:
     """Fault -> the arguments that show it."""
     current = ["--python", python_of("current")]
     config = json.loads((ROOT / MIXTRAL / "config.json").read_text())
-    written = {
+    configs = {
         "not JSON": "{",
         "no architectures": json.dumps({**config, "architectures": []}),
         "unknown architecture": json.dumps({**config, "architectures": ["NoSuchForCausalLM"]}),
@@ -283,7 +283,7 @@ def the_faults(folder: Path) -> dict[str, list[str]]:
         "10^9 experts": json.dumps({**config, "num_local_experts": 10**9}),
     }
     faults = {"missing folder": [*current, str(folder / "nowhere")], "config.json absent": [*current, str(folder)]}
-    for name, text in written.items():
+    for name, text in configs.items():
         model = folder / name.replace(" ", "-")
         model.mkdir()
         (model / "config.json").write_text(text)

@@ -26,7 +26,7 @@ from typing import Any
 
 from rules.errors import TunerError
 from tools.evidence import ROOT
-from tools.evidence.page import SERVER_ENVIRONMENT, made_here, split_words, table, write
+from tools.evidence.page import SERVER_ENVIRONMENT, footer, split_words, table, write
 from tuner.processes.server_process import ready_server
 from tuner.server_log.log import read_server_log
 
@@ -56,18 +56,18 @@ def main() -> None:
     parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--python", type=Path, default=Path(sys.executable))
     parser.add_argument("--jobs", type=int, default=1, help="changes that are tried at once")
-    words, theirs = split_words(sys.argv[1:])
+    words, vllm_args = split_words(sys.argv[1:])
     options = parser.parse_args(words)
     if options.what == "page":
         write_page([json.loads(file.read_text(encoding="utf-8")) for file in options.files])
         return
-    how = f"python -m tools.evidence.make_explain run --jobs {options.jobs} -- {' '.join(theirs)}"
+    how = f"python -m tools.evidence.make_explain run --jobs {options.jobs} -- {' '.join(vllm_args)}"
     with tempfile.TemporaryDirectory(prefix="explain-") as folder:
-        for document in measured(options.python.absolute(), Path(folder), tuple(theirs), options.jobs):
+        for document in documents_of_run(options.python.absolute(), Path(folder), tuple(vllm_args), options.jobs):
             options.files[0].write_text(json.dumps(document | {"how": how}, indent=1), encoding="utf-8")
 
 
-def measured(python: Path, folder: Path, args: tuple[str, ...], jobs: int) -> Iterator[dict[str, Any]]:
+def documents_of_run(python: Path, folder: Path, args: tuple[str, ...], jobs: int) -> Iterator[dict[str, Any]]:
     """The warm-up, and the changes that are tried so far: a document after each change."""
     model = folder / "model"
     script = [python, ROOT / "examples" / "tiny_checkpoint.py", model, "--layers", "4"]
@@ -84,18 +84,18 @@ def measured(python: Path, folder: Path, args: tuple[str, ...], jobs: int) -> It
     probe = (*TUNER, "probe", "--python", python, "--store", base.store, model)
     subprocess.run(list(map(str, probe)), env=environ(base), check=True, stdout=sys.stderr)
     with ThreadPoolExecutor(jobs) as pool:
-        start = pool.submit(started, real, folder / "started.log")
+        start = pool.submit(start_server, real, folder / "started.log")
         warm = document_of("cache", "warm", base)
         start.result()
         document = document_of_warm(warm)
         changes = [(f"{name}, after a real start", change(real, folder)) for name, change in AFTER_A_START.items()]
         changes += [(name, change(base, folder)) for name, change in CHANGES.items()]
-        for row in pool.map(lambda change: compared(*change, folder), changes):
+        for row in pool.map(lambda change: compare(*change, folder), changes):
             document["rows"].append(row)
             yield document
     for name, text in SOURCE_CHANGES.items():  # of one file for all, so by themselves
-        with appended(source_file(python), text):
-            document["rows"].append(compared(name, base, folder))
+        with addition(source_file(python), text):
+            document["rows"].append(compare(name, base, folder))
         yield document
 
 
@@ -117,7 +117,7 @@ def copied_model(base: Launch, folder: Path) -> Launch:
     return replace(base, model=folder / "copy")
 
 
-def carried(base: Launch, folder: Path) -> Launch:
+def packed_cache(base: Launch, folder: Path) -> Launch:
     """The same cache packed, and unpacked elsewhere."""
     archive, target = folder / "cache.tar.zst", folder / "elsewhere"
     subprocess.run([*TUNER, "cache", "pack", archive, "--cache-root", base.root], env=environ(base), check=False)
@@ -128,7 +128,7 @@ def carried(base: Launch, folder: Path) -> Launch:
 
 CHANGES: dict[str, Callable[[Launch, Path], Launch]] = {
     "none": lambda base, _: base,
-    "packed, and unpacked below another root": carried,
+    "packed, and unpacked below another root": packed_cache,
     "HOME": other_home,
     "variable VLLM_MOE_USE_DEEP_GEMM=0": lambda base, _: replace(base, env={**base.env, "VLLM_MOE_USE_DEEP_GEMM": "0"}),
     "`--max-model-len 256`": lambda base, _: replace(base, args=("--max-model-len", "256", *base.args[2:])),
@@ -158,7 +158,7 @@ def source_file(python: Path) -> Path:
 
 
 @contextmanager
-def appended(path: Path, text: str) -> Iterator[None]:
+def addition(path: Path, text: str) -> Iterator[None]:
     """Add to a file for the time of the block, in a copy: the file itself may be linked from elsewhere too."""
     original = path.with_suffix(".kept")
     path.rename(original)
@@ -175,25 +175,25 @@ def environ(launch: Launch) -> dict[str, str]:
     return {**os.environ, **SERVER_ENVIRONMENT, "PYTHONPATH": paths, **launch.env}
 
 
-def ours(launch: Launch) -> tuple[object, ...]:
+def own_options(launch: Launch) -> tuple[object, ...]:
     """The tuner's own options."""
     return ("--python", launch.python, "--store", launch.store, "--cache-root", launch.root)
 
 
 def document_of(group: str, name: str, launch: Launch) -> dict[str, Any]:
     """The document of a command about a launch."""
-    words = [*TUNER, group, name, launch.model, *ours(launch), "--json", "--", *launch.args]
+    words = [*TUNER, group, name, launch.model, *own_options(launch), "--json", "--", *launch.args]
     process = subprocess.run(list(map(str, words)), env=environ(launch), check=False, stdout=subprocess.PIPE, text=True)
     document: dict[str, Any] = json.loads(process.stdout)
     return document
 
 
-def compared(name: str, launch: Launch, folder: Path) -> dict[str, Any]:
+def compare(name: str, launch: Launch, folder: Path) -> dict[str, Any]:
     """Predict, start, compare."""
     prediction = document_of("cache", "explain", launch)
     print(name, prediction.get("answer"), prediction.get("error", ""), file=sys.stderr, flush=True)
     try:
-        start = started(launch, folder / f"{abs(hash(name))}.log")
+        start = start_server(launch, folder / f"{abs(hash(name))}.log")
     except TunerError as error:  # one start that fails costs its own row
         print(name, error, error.hint, file=sys.stderr, flush=True)
         start = {"did": f"failed: {error}", "hits": 0, "misses": 0, "folders": []}
@@ -219,13 +219,13 @@ def compared(name: str, launch: Launch, folder: Path) -> dict[str, Any]:
     }
 
 
-def started(launch: Launch, log: Path) -> dict[str, Any]:
+def start_server(launch: Launch, log: Path) -> dict[str, Any]:
     """What a start through `tuner serve` does with the cache, and the folders that its log names."""
-    words = [*TUNER, "serve", *ours(launch), launch.model, *launch.args]
+    words = [*TUNER, "serve", *own_options(launch), launch.model, *launch.args]
     with ready_server(list(map(str, words)), environ(launch), log, LIMIT_S):
         text = log.read_text(encoding="utf-8", errors="replace")
-    read = read_server_log(text.splitlines())
-    caches, hits, misses = [start.cache for start in read.starts], read.hits, read.misses
+    log_facts = read_server_log(text.splitlines())
+    caches, hits, misses = [start.cache for start in log_facts.starts], log_facts.hits, log_facts.misses
     folders: list[str] = []
     for cache in caches:
         folders += [Path(path).name for path in cache.folders]
@@ -259,22 +259,22 @@ def write_page(documents: list[dict[str, Any]]) -> None:
         parts.append(f"The second start of `tuner cache warm`: {warm['proof']}.{reason}")
         heads = ("change", "predicted", "what keeps it from loading", "the start", "in the folder named", "right")
         parts.append(table(heads, [_row(row) for row in document["rows"]]))
-        judged = [row["right"] for row in document["rows"] if row["right"] is not None]
-        parts.append(f"{judged.count(True)} of {len(judged)} predictions were right, {judged.count(False)} wrong.")
+        answers = [row["right"] for row in document["rows"] if row["right"] is not None]
+        parts.append(f"{answers.count(True)} of {len(answers)} predictions were right, {answers.count(False)} wrong.")
         machine = f", on {document['machine']}" if "machine" in document else ""
         parts.append(f"By `{document['how']}`{machine}.")
-    write("explain.md", "# Predicted against seen: would a launch hit the compile cache", *parts, made_here("evidence"))
+    write("explain.md", "# Predicted against seen: would a launch hit the compile cache", *parts, footer("evidence"))
 
 
 def _row(row: dict[str, Any]) -> tuple[str, ...]:
     start = row["seen"]
     folders = start["folders"]
-    named = "-"
+    in_named_folder = "-"
     if folders and row["keys"]:
-        named = "yes" if set(row["keys"]) <= set(folders) else "no"
+        in_named_folder = "yes" if set(row["keys"]) <= set(folders) else "no"
     did = f"{start['did']} ({start['hits']} loaded, {start['misses']} compiled)"
     right = {True: "yes", False: "**no**", None: "-"}[row["right"]]
-    return (row["change"], str(row["answer"]), ", ".join(row["moved"]) or "-", did, named, right)
+    return (row["change"], str(row["answer"]), ", ".join(row["moved"]) or "-", did, in_named_folder, right)
 
 
 if __name__ == "__main__":

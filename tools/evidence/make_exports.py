@@ -24,7 +24,7 @@ from manifest_schemas import (
 )
 
 from tools.evidence import ROOT
-from tools.evidence.page import made_here, shell_block, table, write
+from tools.evidence.page import footer, shell_block, table, write
 from tuner.exports.formats import Format
 
 CACHED = ("--cache-root", "/var/cache/vllm")
@@ -59,7 +59,7 @@ def main() -> None:
         introduction(lists),
         table(("format", "schema", "manifests faulty", "read by", *versions), rows),
         remarks(),
-        made_here("evidence"),
+        footer("evidence"),
     )
 
 
@@ -80,13 +80,13 @@ def json_row(benches: list[Bench]) -> tuple[str, ...]:
 
 def row(form: str, benches: list[Bench], cases: dict[str, list[Case]]) -> tuple[str, ...]:
     """One format: what its schema says, and how many lists each vLLM reads as the plan has them."""
-    checked = "no schema", "-"
+    schema_cells = "no schema", "-"
     if form in CLUSTER:
         exports = [bench.documents(form, *CACHED, "--", *words, model=model) for bench, model, words in ways(benches)]
         faulty = sum(bool(manifest_complaints(form, documents)) for documents in exports)
-        checked = schema_of(form, exports[0]), f"{faulty} of {len(exports)}"
-    read = READ_BY.get(form, "the container's `args`")
-    return str(form), *checked, read, *(counted(lists, form) for lists in cases.values())
+        schema_cells = schema_of(form, exports[0]), f"{faulty} of {len(exports)}"
+    reader = READ_BY.get(form, "the container's `args`")
+    return str(form), *schema_cells, reader, *(planned_lists(lists, form) for lists in cases.values())
 
 
 def ways(benches: list[Bench]) -> list[tuple[Bench, str, list[str]]]:
@@ -105,7 +105,7 @@ def schema_of(form: str, documents: list[dict[str, Any]]) -> str:
     return "; ".join(parts)
 
 
-def counted(lists: list[Case], form: str) -> str:
+def planned_lists(lists: list[Case], form: str) -> str:
     """How many lists of a format hold."""
     cases = [case for case in lists if case.form == form]
     return f"{sum(case.holds() for case in cases)} of {len(cases)} as planned"

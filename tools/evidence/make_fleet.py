@@ -30,7 +30,7 @@ from live_service import Live, live_service
 
 from rules.errors import TunerError
 from tools.evidence import ROOT
-from tools.evidence.page import made_here, python_of, table, write
+from tools.evidence.page import footer, python_of, table, write
 from tuner.fleet.queue_client import RemoteQueue
 from tuner.fleet.sweep import Sweep, launches_of
 from tuner.service.client import client_of
@@ -128,7 +128,7 @@ def stand_in_run(workers: int, seed: int) -> dict[str, Any]:
             model_like(MIXTRAL, folder / "configs" / f"made--model-{number}", vocab_size=32_000 + number)
         script = str(Path(fleet_stand_in.__file__))
         words = [sys.executable, script, str(folder), "worker", "--python", str(serving.python)]
-        return counted(folder, words, SETTINGS, workers, seed)
+        return run_fleet(folder, words, SETTINGS, workers, seed)
 
 
 def _nothing(*_: object) -> None:
@@ -142,10 +142,10 @@ def real_run(python: Path) -> dict[str, Any]:
         for model in (MIXTRAL, LLAMA):
             model_like(model, folder / "configs" / model.name)
         words = [sys.executable, "-m", "tuner", "worker", "--python", str(python)]
-        return counted(folder, words, SETTINGS, 1, 0)
+        return run_fleet(folder, words, SETTINGS, 1, 0)
 
 
-def counted(
+def run_fleet(
     folder: Path, words: list[str], settings: Sequence[tuple[str, ...]], workers: int, seed: int
 ) -> dict[str, Any]:
     """Queue the launches, let the workers work, kill two of several, and count what is there at the end."""
@@ -258,7 +258,7 @@ def page(run: dict[str, Any], real: dict[str, Any]) -> None:
         "a verdict with 2 proofs holds both settings of its model.\n"
         "A model is probed a second time only if its worker was killed before it sent the verdict.\n"
         "The wall time of the killed run contains the leases of the dead, and both depend on how busy the machine is.",
-        made_here("evidence-fleet"),
+        footer("evidence-fleet"),
     )
 
 

@@ -28,7 +28,7 @@ from fuzz.running import Tally, counting, run
 
 from tools.evidence import ROOT
 from tools.evidence.fuzz_faults import FAULTS
-from tools.evidence.page import made_here, table, write
+from tools.evidence.page import footer, table, write
 
 CASES = {"hypothesis": 10_000, "atheris": 2_000}
 """Of each target. What counts branches as well takes twice as long."""
@@ -49,7 +49,7 @@ TARGETS = {
 }
 """Target in `tests/fuzz/` -> where its input goes."""
 EXAMPLES = ROOT / "examples" / "models"
-OURS = ["tuner", "rules", "cache"]
+INSTRUMENTED = ["tuner", "rules", "cache"]
 SEEDS, SEED_BYTES = 64, 4096
 """Inputs of chance with which atheris begins, and their size: a shorter one ends within a case."""
 WRITTEN_EVERY = 250  # cases: libFuzzer leaves without a word to Python
@@ -99,7 +99,7 @@ def tally_of(way: str, target: str, options: argparse.Namespace) -> Tally:
         process = subprocess.run(
             command, cwd=folder, env={**os.environ, **home, "PYTHONPATH": str(ROOT)}, capture_output=True, check=False
         )
-        tally = read(file) if file.exists() else Tally()
+        tally = read_tally(file) if file.exists() else Tally()
         if process.returncode or not tally.cases:
             output = process.stderr.decode(errors="replace")[-3000:]
             tally.findings[f"the run of {way} on {target} ended with {process.returncode}"] = (1, output)
@@ -108,18 +108,18 @@ def tally_of(way: str, target: str, options: argparse.Namespace) -> Tally:
     return tally
 
 
-def drawn(target: str, cases: int, configs: Path, file: Path) -> None:
+def run_hypothesis(target: str, cases: int, configs: Path, file: Path) -> None:
     """One part: cases as hypothesis draws them."""
     module = importlib.import_module(f"fuzz.fuzz_{target}")
     with tempfile.TemporaryDirectory() as folder:
         keep(run(module.case, ground(module, Path(folder), configs), cases), file)
 
 
-def guided(target: str, cases: int, configs: Path, file: Path) -> None:
+def run_atheris(target: str, cases: int, configs: Path, file: Path) -> None:
     """One part: cases that atheris makes of those that reached new branches; libFuzzer ends the process."""
     import atheris  # noqa: PLC0415  only where it is installed
 
-    with atheris.instrument_imports(include=OURS):
+    with atheris.instrument_imports(include=INSTRUMENTED):
         module = importlib.import_module(f"fuzz.fuzz_{target}")
     tally, begin = Tally(), time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
@@ -130,7 +130,7 @@ def guided(target: str, cases: int, configs: Path, file: Path) -> None:
         (Path(folder) / "ground").mkdir()
         test: Any = counting(tally, module.case, ground(module, Path(folder) / "ground", configs), cases)
 
-        def each(data: bytes) -> None:
+        def run_input(data: bytes) -> None:
             test.hypothesis.fuzz_one_input(data)
             if tally.cases % WRITTEN_EVERY == 0 or tally.cases >= cases:
                 tally.seconds = time.monotonic() - begin
@@ -139,11 +139,11 @@ def guided(target: str, cases: int, configs: Path, file: Path) -> None:
                 os._exit(0)  # inputs that end within a case are none: libFuzzer would count them
 
         limits = ["-timeout=0", "-handle_alrm=0", "-rss_limit_mb=0", f"-max_len={2 * SEED_BYTES}"]
-        atheris.Setup([sys.argv[0], *limits, str(corpus)], each)
+        atheris.Setup([sys.argv[0], *limits, str(corpus)], run_input)
         atheris.Fuzz()
 
 
-PARTS: dict[str, Callable[[str, int, Path, Path], None]] = {"hypothesis": drawn, "atheris": guided}
+PARTS: dict[str, Callable[[str, int, Path, Path], None]] = {"hypothesis": run_hypothesis, "atheris": run_atheris}
 
 
 def ground(module: Any, folder: Path, configs: Path) -> Any:
@@ -159,7 +159,7 @@ def keep(tally: Tally, file: Path) -> None:
     draft.replace(file)
 
 
-def read(file: Path) -> Tally:
+def read_tally(file: Path) -> Tally:
     """A tally that was kept."""
     document = json.loads(file.read_text(encoding="utf-8"))
     findings = {name: (times, trace) for name, (times, trace) in document["findings"].items()}
@@ -190,7 +190,7 @@ def page(tallies: dict[tuple[str, str], Tally], ways: list[str]) -> list[str]:
         "## What was found, and mended",
         "Found while the targets were made: by their cases, or by trying what a case pointed at. Each has a test.",
         table(("input", "such as", "what happened", "what happens now", "test"), faults),
-        made_here("evidence-fuzz"),
+        footer("evidence-fuzz"),
     ]
 
 

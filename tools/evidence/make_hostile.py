@@ -23,7 +23,7 @@ from hostile_samples import PLUGIN, Asked, findings, hostile_model, own_reasons
 
 from rules.proof_finding import ProofFinding, ProofWord
 from tools.evidence import ROOT
-from tools.evidence.page import made_here, python_of, table, write
+from tools.evidence.page import footer, python_of, table, write
 
 ENGINES = ROOT / "tools" / "evidence" / "hostile_engines.py"
 TRACED = {"mode": 2, "backend": "eager"}
@@ -101,14 +101,14 @@ def engines(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
     for name in options.only:
         model = hostile_model(folder / "models", name)
         jobs += [engine_job(model, launch) for launch in launches_of(name) if launch.options is not None]
-    rows = named(jobs, run_engines(jobs, options.python, options.jobs, folder))
+    rows = with_names(jobs, run_engines(jobs, options.python, options.jobs, folder))
     if SHARED in options.only:
         starts = [cached_job(hostile_model(folder / "models", SHARED), *start, folder) for start in STARTS]
-        rows += named(starts, run_engines(starts, options.python, 1, folder))
+        rows += with_names(starts, run_engines(starts, options.python, 1, folder))
     return rows
 
 
-def named(jobs: list[dict[str, Any]], answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
+def with_names(jobs: list[dict[str, Any]], answers: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Each answer with the model and launch of its job."""
     return [{"name": job["name"], "launch": job["launch"], **answer} for job, answer in zip(jobs, answers, strict=True)]
 
@@ -196,8 +196,8 @@ def decisions(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]
             groups.setdefault(tuple(launch.variables.items()), []).append(Asked(name, launch.arguments))
     rows = []
     for variables, launches in groups.items():
-        judged = findings(options.python, folder, launches, dict(variables))
-        rows += [decision(question, dict(variables), finding) for question, finding in judged.items()]
+        finding_of = findings(options.python, folder, launches, dict(variables))
+        rows += [decision(question, dict(variables), finding) for question, finding in finding_of.items()]
     return rows
 
 
@@ -231,7 +231,7 @@ def write_page(engines: list[dict[str, Any]], decided: list[dict[str, Any]] | No
             rows.append((name, label, engine_cell(engine.get((name, words))), word.value, truth.why, trace, flag))
     cached = [(*start_of(row), engine_cell(row)) for row in engines if is_cached(row)]
     parts = (INTRODUCTION, table(HEADS, rows), CACHE_HEAD, table(CACHE_HEADS, cached))
-    write("hostile.md", "# Models that test the proof", *parts, made_here("evidence-hostile"))
+    write("hostile.md", "# Models that test the proof", *parts, footer("evidence-hostile"))
 
 
 def is_cached(row: dict[str, Any]) -> bool:

@@ -25,7 +25,7 @@ from vllm_server import SERVER_ENVIRONMENT
 from cache.compiled.layout import CacheRoot, read_root
 from cache.compiled.publish import WARMING
 from tools.evidence import ROOT
-from tools.evidence.page import made_here, python_of, table, write
+from tools.evidence.page import footer, python_of, table, write
 from tuner.processes.server_process import ready_server
 
 SMALL = ("--max-model-len", "256", "--max-num-batched-tokens", "256", "--max-num-seqs", "4")
@@ -44,34 +44,34 @@ class Bench:
     root: Path
     folder: Path
 
-    def warming(self) -> subprocess.Popen[str]:
+    def start_warm_up(self) -> subprocess.Popen[str]:
         """A `tuner cache warm` that has just been started."""
         tuner = [sys.executable, "-m", "tuner", "cache", "warm", str(self.model), "--json"]
-        ours = ["--python", str(self.python), "--store", str(self.folder / "none.sqlite"), "--cache-root"]
-        words = [*tuner, *ours, str(self.root), "--", *SMALL]
+        options = ["--python", str(self.python), "--store", str(self.folder / "none.sqlite"), "--cache-root"]
+        words = [*tuner, *options, str(self.root), "--", *SMALL]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         return subprocess.Popen(words, cwd=self.folder, env=environ(self.folder), text=True, **pipes)  # type: ignore[call-overload,no-any-return]
 
-    def warmed(self) -> dict[str, Any]:
+    def finish_warm_up(self) -> dict[str, Any]:
         """What a warm-up says that is left alone."""
-        document: dict[str, Any] = json.loads(self.warming().communicate()[0])
+        document: dict[str, Any] = json.loads(self.start_warm_up().communicate()[0])
         return document
 
-    def killed_after(self, seconds: float) -> tuple[float, bool]:
+    def kill_after(self, seconds: float) -> tuple[float, bool]:
         """Start a warm-up and kill it; when, and whether all that it had started ended within a minute."""
         begin = time.monotonic()
-        warming = self.warming()
+        start_warm_up = self.start_warm_up()
         time.sleep(seconds)
-        warming.send_signal(signal.SIGKILL)
+        start_warm_up.send_signal(signal.SIGKILL)
         moment = time.monotonic() - begin
-        warming.wait()
+        start_warm_up.wait()
         return moment, ended_in_time(self.model)
 
-    def started(self) -> str:
+    def server_outcome(self) -> str:
         """What a server of the same launch says of the entries in the root."""
         log = self.folder / f"server-{time.monotonic_ns()}.log"
-        ours = ["--python", str(self.python), "--store", str(self.folder / "none.sqlite")]
-        serve = [sys.executable, "-m", "tuner", "serve", *ours, "--cache-root", str(self.root), str(self.model)]
+        options = ["--python", str(self.python), "--store", str(self.folder / "none.sqlite")]
+        serve = [sys.executable, "-m", "tuner", "serve", *options, "--cache-root", str(self.root), str(self.model)]
         with ready_server([*serve, *SMALL], environ(self.folder), log, LIMIT_S):
             text = log.read_text(encoding="utf-8", errors="replace")
         if "Directly load AOT compilation from path" in text:
@@ -94,23 +94,23 @@ def main() -> None:
         with tempfile.TemporaryDirectory(prefix="kills-") as folder:
             parts += section(ROOT / python_of(name), Path(folder), options.kills, random.Random(options.seed))  # noqa: S311  no secret
     words = " ".join(["tools/evidence/make_kills.py", *sys.argv[1:]])
-    write("kills.md", *parts, made_here("evidence-kills").replace("make evidence-kills", words))
+    write("kills.md", *parts, footer("evidence-kills").replace("make evidence-kills", words))
 
 
 def section(python: Path, folder: Path, kills: int, chance: random.Random) -> list[str]:
     """The part of one environment."""
     model = folder / "model"
     subprocess.run([python, ROOT / "examples" / "tiny_checkpoint.py", model], cwd=folder, check=True)
-    alone = Bench(python, model, folder / "alone", folder).warmed()
+    alone = Bench(python, model, folder / "alone", folder).finish_warm_up()
     whole = alone["cold_seconds"] + alone["warm_seconds"]
     bench = Bench(python, model, folder / "root", folder)
     rows = []
     for number in range(kills):
-        moment, ended = bench.killed_after((number + chance.random()) * whole / kills)
+        moment, ended = bench.kill_after((number + chance.random()) * whole / kills)
         root = read_root(bench.root) if bench.root.is_dir() else None
         rows.append(row(number + 1, moment, ended, root, bench))
         print(*rows[-1], sep=" | ", file=sys.stderr, flush=True)
-    last = bench.warmed()
+    last = bench.finish_warm_up()
     heads = ("kill", "after", "processes gone", "entries", "staging folders", "a server started from the root")
     at_last = f"The warm-up left alone at last: {len(last['entries'])} entry, the second start says {last['reason']!r}."
     times = f"Undisturbed: first start {alone['cold_seconds']:.0f} s, second start {alone['warm_seconds']:.0f} s."
@@ -122,7 +122,7 @@ def row(number: int, moment: float, ended: bool, root: CacheRoot | None, bench: 
     entries = root.entries if root else ()
     whole = sum(entry.complete is True for entry in entries)
     staging = len(list(bench.root.glob(f"{WARMING}*")))
-    server = bench.started() if entries else "-"
+    server = bench.server_outcome() if entries else "-"
     complete = f"{len(entries)}, {whole} complete" if entries else "none"
     return str(number), f"{moment:.0f} s", "yes" if ended else "**no**", complete, str(staging), server
 

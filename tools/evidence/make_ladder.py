@@ -187,7 +187,7 @@ def page(runs: list[Run], story: dict[str, Any]) -> list[str]:
         story: as `make_ladder_story` writes it.
     """
     healthy = [run for run in runs if run["fault"] == PLAIN]
-    planted = [run for run in runs if run["fault"] != PLAIN]
+    faulty = [run for run in runs if run["fault"] != PLAIN]
     heads = ("planted", "what it does", "launch", "why", "written", "as it should be")
     return [
         INTRODUCTION,
@@ -197,8 +197,8 @@ def page(runs: list[Run], story: dict[str, Any]) -> list[str]:
         SEPARATELY,
         "## Planted faults, and sound twins",
         ABOUT_FAULTS,
-        table(heads, [fault_row(run) for run in planted]),
-        *(run_part(f"Planted: `{run['fault']}`", run) for run in planted),
+        table(heads, [fault_row(run) for run in faulty]),
+        *(run_part(f"Planted: `{run['fault']}`", run) for run in faulty),
         "## One fault from start to end",
         *story_parts(story),
         "## What is missing",
@@ -268,17 +268,17 @@ def number(value: float | None, digits: int) -> str:
 def fault_row(run: Run) -> tuple[str, ...]:
     """A planted fault in the table."""
     remedy = run["remedy"]
-    written = "nothing" if remedy is None else f"`{' '.join([json.dumps(remedy['config']), *remedy['options']])}`"
+    remedy_text = "nothing" if remedy is None else f"`{' '.join([json.dumps(remedy['config']), *remedy['options']])}`"
     answer = "yes" if is_right(run) else "**no**"
-    return (f"`{run['fault']}`", WHAT[run["fault"]], run["word"], run["why"], written, answer)
+    return (f"`{run['fault']}`", WHAT[run["fault"]], run["word"], run["why"], remedy_text, answer)
 
 
 def is_right(run: Run) -> bool:
     """Whether a run shows what is known of it: a fault with what heals it, or a sound launch as right."""
-    written = "" if run["remedy"] is None else run["remedy"]["arm"]
+    remedy_arm = "" if run["remedy"] is None else run["remedy"]["arm"]
     if run["fault"] in TWINS:
-        return run["word"] != "right" and written == HEALED_BY.get(run["fault"], "")
-    return run["word"] == "right" and written == ""
+        return run["word"] != "right" and remedy_arm == HEALED_BY.get(run["fault"], "")
+    return run["word"] == "right" and remedy_arm == ""
 
 
 def story_parts(story: dict[str, Any]) -> list[str]:
@@ -293,8 +293,8 @@ def story_parts(story: dict[str, Any]) -> list[str]:
 
 def missing(runs: list[Run]) -> str:
     """What these runs leave out."""
-    planted = {run["fault"] for run in runs}
-    faults = [f"`{name}`" for name in FAULTS if name not in planted]
+    tried_faults = {run["fault"] for run in runs}
+    faults = [f"`{name}`" for name in FAULTS if name not in tried_faults]
     architectures = sorted({run["architecture"] for run in runs})
     items = [
         f"Architectures: only {', '.join(architectures)}.",

@@ -59,16 +59,16 @@ class Stage:
         """Run a command of the tool, and keep its output."""
         environ = {**os.environ, **SERVER_ENVIRONMENT, **self._faulty}
         command = [TUNER, *words]
-        done = subprocess.run(command, cwd=self._folder, capture_output=True, text=True, check=False, env=environ)
+        process = subprocess.run(command, cwd=self._folder, capture_output=True, text=True, check=False, env=environ)
         if out is not None:
-            out.write_text(done.stdout, encoding="utf-8")
-        text = "" if out is not None else done.stdout
+            out.write_text(process.stdout, encoding="utf-8")
+        text = "" if out is not None else process.stdout
         own = [word for word in words if word not in self._where]
-        return self._step(title, ["tuner", *own], text, done.returncode, code)
+        return self._step(title, ["tuner", *own], text, process.returncode, code)
 
-    def served(self, title: str, command: list[str], name: str, *, planted: bool) -> Step:
+    def ask_server(self, title: str, command: list[str], name: str, *, faulty: bool) -> Step:
         """Start a real server, and ask it one prompt. `NAME.log` is its log while it runs."""
-        extra = self._faulty if planted else self._plugins
+        extra = self._faulty if faulty else self._plugins
         with running_server(command, self._folder / name, extra, workplace=self._folder) as server:
             answer = server.complete(PROMPT)
             (self._folder / f"{name}.log").write_text(server.log_text(), encoding="utf-8")
@@ -88,8 +88,8 @@ class Stage:
         plain = [vllm, "serve", MODEL, *self._args]
         plan, image = self._folder / "plan.json", self._folder / "image.json"
         steps = [
-            self.served("A server without the fault", plain, "sound", planted=False),
-            self.served("The same server with the fault", plain, "faulty", planted=True),
+            self.ask_server("A server without the fault", plain, "sound", faulty=False),
+            self.ask_server("The same server with the fault", plain, "faulty", faulty=True),
             self.tuner("tune", "tune", *self._where, MODEL, "--", *self._args, code=TUNED_WRONG),
             self.tuner("plan", "plan", *self._where, MODEL, "--", *self._args, code=FINE),
         ]
@@ -97,7 +97,7 @@ class Stage:
         self.tuner("environment", "env", "--json", "--python", self._python, code=FINE, out=image)
         self.environment = environment_of(image)
         under = [TUNER, "serve", *self._where, MODEL, *self._args]
-        steps.append(self.served("serve", under, "tuned", planted=True))
+        steps.append(self.ask_server("serve", under, "tuned", faulty=True))
         for title, name, code in (
             ("confirm: the tuned server", "tuned", FINE),
             ("confirm: the server as it stood", "faulty", CONTRADICTS),
@@ -105,7 +105,7 @@ class Stage:
             steps.append(self.tuner(title, "confirm", f"{name}.log", "--decision", plan.name, code=code))
         for title, file, args, code in (
             ("check: the launch as it stood", "as-it-stood.sh", self._args, CONTRADICTS),
-            ("check: the launch that is written", "as-written.sh", written(plan), FINE),
+            ("check: the launch that is written", "as-written.sh", planned_arguments(plan), FINE),
         ):
             (self._folder / file).write_text(f"vllm serve {MODEL} {' '.join(args)}\n", encoding="utf-8")
             words = ("check", *self._where[2:], "--environment", image.name, file)
@@ -119,7 +119,7 @@ def environment_of(image: Path) -> dict[str, str]:
     return {"vllm": environment["vllm"], "device": environment["gpu"] or environment["platform"]}
 
 
-def written(plan: Path) -> list[str]:
+def planned_arguments(plan: Path) -> list[str]:
     """The arguments behind the model in a plan."""
     words: list[str] = json.loads(plan.read_text(encoding="utf-8"))["launch"]["args"]
     return words[1:]

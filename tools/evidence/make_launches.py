@@ -66,8 +66,8 @@ SETTINGS = {
 ENVIRONMENT = """
 import json, torch, vllm
 from vllm.platforms import current_platform
-found = {"vllm": vllm.__version__, "torch": torch.__version__, "device": current_platform.device_type}
-print(json.dumps(found | {"gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None}))
+facts = {"vllm": vllm.__version__, "torch": torch.__version__, "device": current_platform.device_type}
+print(json.dumps(facts | {"gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None}))
 """
 
 Answer = dict[str, Any]
@@ -104,8 +104,8 @@ def run_all(options: argparse.Namespace) -> None:
     lists = ("",) if options.plain else LISTS
     launches = list(itertools.product(names, lists))
     answers = Answers(options, launches)
-    with tempfile.TemporaryDirectory() as cut:
-        place = Path(cut) if options.cut else None
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder) if options.cut else None
         folders = {name: folder_of(name, place) for name in names}
         shares_of = [launches[seat :: options.jobs] for seat in range(options.jobs)]
         with ThreadPoolExecutor(options.jobs) as pool:
@@ -151,11 +151,11 @@ def slim(answer: Answer) -> Answer:
     return {**answer, "ranks": ranks, "sources": len(answer["sources"]), "variables": len(answer["variables"])}
 
 
-def folder_of(name: str, cut: Path | None) -> str:
+def folder_of(name: str, target: Path | None) -> str:
     """The model's folder, or one with fewer layers."""
-    if cut is None:
+    if target is None:
         return str(MODELS / name)
-    folder = cut / name
+    folder = target / name
     folder.mkdir()
     small = shrink(json.loads((MODELS / name / "config.json").read_text(encoding="utf-8"))).config
     (folder / "config.json").write_text(json.dumps(small), encoding="utf-8")

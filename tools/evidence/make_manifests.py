@@ -16,7 +16,7 @@ from pathlib import Path
 
 from tools.count_readings import Reading, outcomes
 from tools.evidence import ROOT
-from tools.evidence.page import TUNER, made_here, python_of, run, shell_block, table, write
+from tools.evidence.page import TUNER, footer, python_of, run, shell_block, table, write
 from tuner.checks.edit import Change, NotEditable, edits_for, spliced
 from tuner.checks.sources import read_manifest
 from tuner.manifests.find import launches_in
@@ -26,7 +26,7 @@ MANIFESTS = "tests/manifests"
 HAND = "tests/manifest_launches.json"
 MODELS = {"baidu--ERNIE-4.5-VL-28B-A3B-PT": True, "openai--gpt-oss-120b": False}
 """Example models that the manifests launch -> whether they launch them with --trust-remote-code."""
-JUDGED = {
+JUDGEMENTS = {
     "image-unpinned": (
         73,
         73,
@@ -48,11 +48,11 @@ JUDGED = {
     "cache-on-no-volume": (3, 3, "Three times `docker run` without a volume at the folder of the cache."),
 }
 """Rule -> findings that were looked at, how many of them are true, and what they are."""
-LEFT_ALONE = re.compile("by hand|may hold|is not written; give|the edit")
+UNEDITED = re.compile("by hand|may hold|is not written; give|the edit")
 """What `apply` says of launches that it leaves alone; its other sentences are the warnings of `tuner serve`."""
 HIDDEN = re.compile(r"(?<=^the value of ).*(?= is not written)")
 CONFIG = "--compilation-config"
-PLANTED = '{"fast_moe_cold_start": true}'
+WRONG_FLAG = '{"fast_moe_cold_start": true}'
 
 
 def main() -> None:
@@ -68,13 +68,13 @@ def main() -> None:
             "# Public manifests: what check finds, and what apply edits",
             "The files of `tests/manifests`, as published. Launches of 30 of them are "
             "compared with the file, argument by argument, in `tests/test_manifest_public.py`.",
-            launches_section(checked("--store", store)),
+            launches_section(check("--store", store)),
             readings_section(),
-            as_published_section(checked("--store", store)),
-            known_section(checked(*options), store),
-            planted_section(place, options),
+            as_published_section(check("--store", store)),
+            verdicts_section(check(*options), store),
+            wrong_flag_section(place, options),
             apply_section(place, options),
-            made_here("evidence"),
+            footer("evidence"),
         )
 
 
@@ -88,7 +88,7 @@ def probe(store: str) -> None:
             sys.exit(probing.stderr)
 
 
-def checked(*options: str, path: str = MANIFESTS) -> dict:
+def check(*options: str, path: str = MANIFESTS) -> dict:
     """The document of a check."""
     checking = run(TUNER, "check", "--json", *options, path)
     document = json.loads(checking.stdout)
@@ -141,12 +141,12 @@ def readings_section() -> str:
 def as_published_section(document: dict) -> str:
     """Findings without any knowledge but the files, each kind judged."""
     counts = document["summary"]["findings"]
-    for rule, (number, _, _) in JUDGED.items():
+    for rule, (number, _, _) in JUDGEMENTS.items():
         if counts.get(rule) != number:
             sys.exit(f"{rule}: {counts.get(rule)} findings, {number} were judged; look at them again")
     rows = [
         (rule, str(number), f"{true} true, {number - true} false", meaning)
-        for rule, (number, true, meaning) in JUDGED.items()
+        for rule, (number, true, meaning) in JUDGEMENTS.items()
     ]
     rows += [
         (rule, str(counts[rule]), "notes", meaning)
@@ -172,7 +172,7 @@ def as_published_section(document: dict) -> str:
     )
 
 
-def known_section(document: dict, store: str) -> str:
+def verdicts_section(document: dict, store: str) -> str:
     """Findings with verdicts of the models that have an example configuration."""
     numbers = Counter((launch["model"], launch["verdict"]) for launch in document["launches"] if launch["verdict"])
     rows = [(model, str(number), verdict) for (model, verdict), number in numbers.items()]
@@ -181,10 +181,10 @@ def known_section(document: dict, store: str) -> str:
         for finding in document["findings"]
         if finding["rule"] in {"flag-left-on", "no-verdict", "flag-contradicts-verdict"}
     ]
-    lines = "\n".join(
-        f"- `{Path(finding['path']).name}:{finding['line']}` {finding['level']}: {flat(finding['message'], store)}"
-        for finding in about
-    )
+    lines = []
+    for finding in about:
+        place = f"{Path(finding['path']).name}:{finding['line']}"
+        lines.append(f"- `{place}` {finding['level']}: {without_folder(finding['message'], store)}")
     return "\n\n".join(
         [
             "## With verdicts",
@@ -194,28 +194,28 @@ def known_section(document: dict, store: str) -> str:
             ),
             shell_block("tuner", "check", MANIFESTS, "--configs", "examples/models", "--environment", "image.json"),
             table(("model", "launches", "verdict"), sorted(rows)),
-            lines or "No finding about a verdict.",
+            "\n".join(lines) or "No finding about a verdict.",
             f"Exit code {document['exit_code']}.",
         ]
     )
 
 
-def flat(text: str, store: str) -> str:
+def without_folder(text: str, store: str) -> str:
     """A message without folders of this run."""
     return text.replace(str(Path(store).parent), "FOLDER")[:220]
 
 
-def planted_section(place: Path, options: tuple[str, ...]) -> str:
+def wrong_flag_section(place: Path, options: tuple[str, ...]) -> str:
     """`true` written into every launch that can be edited, and what the check then says."""
-    folder, planted, drafts = place / "planted", 0, 0
+    folder, number, drafts = place / "planted", 0, 0
     for file in sorted((ROOT / MANIFESTS).glob("*/*.yaml")):
-        text, launches = planted_in(file)
-        planted += len(launches)
+        text, launches = with_wrong_flag(file)
+        number += len(launches)
         drafts += sum(map(has_draft, launches))
         copy = folder / file.parent.name / file.name
         copy.parent.mkdir(parents=True, exist_ok=True)
         copy.write_text(text, encoding="utf-8")
-    document = checked(*options, path=str(folder))
+    document = check(*options, path=str(folder))
     counts = document["summary"]["findings"]
     rules = ("true-beside-draft", "flag-contradicts-verdict", "flag-unproved", "key-unknown")
     rows = [(rule, str(counts.get(rule, 0))) for rule in rules]
@@ -224,7 +224,7 @@ def planted_section(place: Path, options: tuple[str, ...]) -> str:
         [
             "## With a wrong flag planted",
             (
-                f"`{PLANTED}` put behind the arguments of {planted} launches that have no compilation config and can "
+                f"`{WRONG_FLAG}` put behind the arguments of {number} launches that have no compilation config and can "
                 f"be edited. {drafts} of them have a speculative config, {unsafe} a model whose verdict is unsafe."
             ),
             table(("finding", "number"), rows),
@@ -238,14 +238,14 @@ def has_draft(launch: ManifestLaunch) -> bool:
     return any(re.match(r"--spec|-sc", word) for word in launch.args)
 
 
-def planted_in(file: Path) -> tuple[str, list[ManifestLaunch]]:
+def with_wrong_flag(file: Path) -> tuple[str, list[ManifestLaunch]]:
     """A manifest with `true` in each launch that has no compilation config, as far as they can be edited one by one."""
-    text, planted = read_manifest(file), []
+    text, changed = read_manifest(file), []
     for index, launch in reversed(list(enumerate(launches_in(file.name, text)))):
         if any("compilation" in word or word.startswith(("-cc", "...")) for word in launch.args):
             continue
         try:
-            change = Change((), (CONFIG, PLANTED), len(launch.words))
+            change = Change((), (CONFIG, WRONG_FLAG), len(launch.words))
             after = spliced(text, edits_for(text, launch.words, change))
             launches = launches_in(file.name, after)
         except (NotEditable, ValueError):
@@ -257,8 +257,8 @@ def planted_in(file: Path) -> tuple[str, list[ManifestLaunch]]:
             *others[index + 1 :],
         ]:
             text = after
-            planted.append(launch)
-    return text, planted
+            changed.append(launch)
+    return text, changed
 
 
 def apply_section(place: Path, options: tuple[str, ...]) -> str:
@@ -270,7 +270,7 @@ def apply_section(place: Path, options: tuple[str, ...]) -> str:
     files = re.findall(r": (\d+) launch(?:es)? changed$", first.stdout, re.MULTILINE)
     sentences = [line.split(": ", 2)[-1] for line in first.stderr.splitlines() if re.match(r"tuner: \S+?:\d+: ", line)]
     reasons = Counter(
-        re.sub(r"at line \d+ ", "", HIDDEN.sub("…", sentence)) for sentence in sentences if LEFT_ALONE.search(sentence)
+        re.sub(r"at line \d+ ", "", HIDDEN.sub("…", sentence)) for sentence in sentences if UNEDITED.search(sentence)
     )
     rows = [
         ("launches edited", str(sum(map(int, files)))),

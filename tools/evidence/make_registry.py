@@ -23,7 +23,7 @@ from zoo.zoo_truth import ZOO
 from cache.verdicts.entry import Entry
 from rules.reason import OF_DECISION
 from tools.evidence import ROOT
-from tools.evidence.page import PAGES, TUNER, bare, made_here, python_of, run, shell_block, table, write
+from tools.evidence.page import PAGES, TUNER, bare, footer, python_of, run, shell_block, table, write
 from tuner.exchange.bundle import Bundled, line_in, line_of
 
 CATALOGUE = PAGES.parent / "catalogue"
@@ -82,7 +82,7 @@ def probed_registry(environment: str, folder: Path) -> None:
     document = json.loads(probing.stdout)
     proofs = proofs_of_launches(document["results"], python_of(environment), store) if can_be_set(document) else []
     bundle = run(TUNER, "verdicts", "export", *store, "--command", " ".join(command))
-    registry_page(environment, document, bundle.stdout, command, *proofs, made_here("catalogue"))
+    registry_page(environment, document, bundle.stdout, command, *proofs, footer("catalogue"))
 
 
 def can_be_set(document: dict) -> bool:
@@ -100,7 +100,7 @@ def proofs_of_launches(results: list[dict], python: str, store: tuple[str, ...])
     ]
     launches = list(itertools.product(sorted(models), LAUNCHES))
 
-    def proved(launch: tuple[str, str]) -> str:
+    def prove(launch: tuple[str, str]) -> str:
         model, words = launch
         probing = run(TUNER, "probe", "--python", python, *store, "--json", str(MODELS / model), "--", *words.split())
         if probing.returncode not in (0, 3):
@@ -108,7 +108,7 @@ def proofs_of_launches(results: list[dict], python: str, store: tuple[str, ...])
         return proof_cell(json.loads(probing.stdout), words)
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        cells = list(pool.map(proved, launches))
+        cells = list(pool.map(prove, launches))
     rows = []
     for start in range(0, len(cells), len(LAUNCHES)):
         model = launches[start][0].replace("--", "/")
@@ -122,7 +122,7 @@ def proof_cell(document: dict, words: str) -> str:
     for proof in document["evidence"]["proofs"]:
         if proof["arguments"] == words.split():
             reasons = [reason["text"] for reason in proof["reasons"]]
-            return "proved" if proof["word"] == "proved" else f"{proof['word']}: {flat(reasons[0], 160)}"
+            return "proved" if proof["word"] == "proved" else f"{proof['word']}: {single_line(reasons[0], 160)}"
     return "no proof is stored"
 
 
@@ -140,7 +140,7 @@ def registry_page(name: str, document: dict, bundle: str, command: tuple[str, ..
         shell_block(*command),
         counts(summary, results) + "\n\n" + stages(results),
         f"Every verdict with its report: [{file.name}](../catalogue/{file.name}), for `tuner verdicts import`.",
-        f"## Not judged: inconclusive\n\n{listed(results, 'inconclusive')}",
+        f"## Not judged: inconclusive\n\n{reasons_list(results, 'inconclusive')}",
         f"## Not judged: could not be built or run here\n\n{failures(results)}",
         f"## Needs a config\n\n{needing(document['needs_config'])}",
         f"## Every verdict\n\n{verdicts(results)}",
@@ -161,12 +161,12 @@ def without_folder(bundle: str, folder: str) -> str:
 
 def counts(summary: dict, results: list[dict]) -> str:
     """The summary as a table. Results on made configs have a column of their own."""
-    of_made = Counter(outcome(result) for result in results if has_made_config(result))
+    on_project_configs = Counter(outcome(result) for result in results if has_project_config(result))
     numbers = dict(summary["verdicts"])
     numbers |= {f"failed: {kind}": number for kind, number in summary["failed"].items()}
     rows = []
     for word, number in numbers.items():
-        rows.append((word, str(number - of_made[word]), str(of_made[word] or "")))
+        rows.append((word, str(number - on_project_configs[word]), str(on_project_configs[word] or "")))
     rows.append(("needs a config", str(summary["needs_config"]), ""))
     took = f"{summary['wall_seconds']:.0f} s in all, workers: {summary['workers']}, vLLM's imports included; "
     heads = ("verdict", "architectures", "on a made config")
@@ -178,7 +178,7 @@ def outcome(result: dict) -> str:
     return str(result["verdict"]) if "verdict" in result else f"failed: {result['error']['kind']}"
 
 
-def has_made_config(result: dict) -> bool:
+def has_project_config(result: dict) -> bool:
     """Whether the config was made for this project."""
     source = SOURCES.get(Path(result["model"]["name"]).name)
     return source is not None and source["kind"] == "made"
@@ -207,19 +207,19 @@ def name_of(result: dict) -> str:
     )
 
 
-def flat(text: str, width: int = 300) -> str:
+def single_line(text: str, width: int = 300) -> str:
     """One line without the folders of the machine that said it."""
     return " ".join(bare(text).split())[:width]
 
 
-def listed(results: list[dict], word: str) -> str:
+def reasons_list(results: list[dict], word: str) -> str:
     """Each architecture of this verdict with its reasons."""
     chosen = [result for result in results if result.get("verdict") == word]
-    items = [f"- {name_of(result)}: {'; '.join(map(flat, judged(result)[:4]))}" for result in chosen]
+    items = [f"- {name_of(result)}: {'; '.join(map(single_line, verdict_reasons(result)[:4]))}" for result in chosen]
     return "\n".join(items) or "None."
 
 
-def judged(result: dict) -> list[str]:
+def verdict_reasons(result: dict) -> list[str]:
     """The reasons of the verdict, without those of the launch."""
     return [reason["text"] for reason in result["reasons"] if reason["code"] not in OF_DECISION]
 
@@ -227,7 +227,9 @@ def judged(result: dict) -> list[str]:
 def failures(results: list[dict]) -> str:
     """Each architecture that failed, with what was raised."""
     failed = [result for result in results if "error" in result]
-    rows = [(name_of(result), result["error"]["kind"], flat(result["error"]["message"], 200)) for result in failed]
+    rows = [
+        (name_of(result), result["error"]["kind"], single_line(result["error"]["message"], 200)) for result in failed
+    ]
     return table(("architecture", "kind", "what was raised"), rows) if rows else "None."
 
 
@@ -239,7 +241,7 @@ def needing(candidates: list[dict]) -> str:
         names = ", ".join(
             sorted(candidate["architecture"] for candidate in candidates if candidate["reason"] == reason)
         )
-        lines.append(f"- {number}: {flat(reason)}: {names}")
+        lines.append(f"- {number}: {single_line(reason)}: {names}")
     return "\n".join(lines) or "None."
 
 
@@ -255,7 +257,7 @@ def verdict_row(result: dict) -> tuple[str, ...]:
     whole = evidence["whole"]
     return (
         name_of(result),
-        flat(result["candidate"]["source"], 80),
+        single_line(result["candidate"]["source"], 80),
         result["verdict"],
         str(len(evidence["registered"])),
         "none was cut" if whole is None else whole["status"],
@@ -281,7 +283,7 @@ def zoo_page(folder: Path) -> None:
             confusion(word_of),
             seconds_line(documents),
         ]
-    write("zoo.md", *parts, models_table(), made_here("catalogue"))
+    write("zoo.md", *parts, models_table(), footer("catalogue"))
 
 
 def zoo_command(environment: str) -> tuple[str, ...]:

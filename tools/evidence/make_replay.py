@@ -28,7 +28,7 @@ from rules.errors import TunerError
 from rules.replay import judge_replay
 from rules.report import Replay
 from tools.evidence import ROOT
-from tools.evidence.page import SERVER_ENVIRONMENT, made_here, split_words, table, write
+from tools.evidence.page import SERVER_ENVIRONMENT, footer, split_words, table, write
 from tuner.engines.question import Answer, WorkerQuery, query_engines
 from tuner.model.shrink import shrink
 
@@ -76,7 +76,7 @@ HEADS = ("model", "engine", "flag", "passes", "replayed", "calls", "ran what was
 PASS_HEADS = ("engine, flag on", "tokens of", "passes", "replayed", "meant", "ran")
 TOKENS_OF = {"one": "text alone", "image": "text and image", "image_alone": "an image alone"}
 """Request that first caused a pass -> what was in it."""
-SAID_OF = {
+HOW_MADE = {
     "H100 80GB HBM3": "ERNIE's class is not made to be compiled, so it has no piecewise graphs; vLLM switches the flag "
     "off for its name. Llama-4 has a shared expert, which vLLM runs on a stream of its own in batches of up to 256 "
     "tokens (`fused_moe/runner/shared_experts.py`), as all are here.\n\n"
@@ -91,7 +91,7 @@ SAID_OF = {
     "qwen3-moe `--enable-expert-parallel`. The passes are those of both processes.",
 }
 """End of a place -> how its table was made."""
-IMAGES_SAID = (
+ABOUT_IMAGES = (
     "ERNIE gives tokens of text to one set of experts and those of images to another; in a pass of text alone, or of "
     "an image alone, one set is left out, and counting goes wrong. Pass by pass, with images:"
 )
@@ -120,33 +120,33 @@ def main() -> None:
     parser.add_argument("--graphs", action="store_true", help="on a GPU: with CUDA graphs of both kinds")
     parser.add_argument("--models", nargs="+", help="only those whose names begin so")
     parser.add_argument("--stamps", type=Path, nargs="+", help="what benchmarks/stamps.py said: trace, then step")
-    words, theirs = split_words(sys.argv[1:])
+    words, vllm_args = split_words(sys.argv[1:])
     options = parser.parse_args(words)
     if options.what == "page":
         stamps = [json.loads(path.read_text(encoding="utf-8")) for path in options.stamps or ()]
         write_page([json.loads(file.read_text(encoding="utf-8")) for file in options.files], stamps)
         return
     with tempfile.TemporaryDirectory(prefix="replay-") as folder:
-        run(options.python.absolute(), Path(folder), tuple(theirs), options)
+        run(options.python.absolute(), Path(folder), tuple(vllm_args), options)
 
 
-def run(python: Path, folder: Path, theirs: tuple[str, ...], options: argparse.Namespace) -> None:
+def run(python: Path, folder: Path, vllm_args: tuple[str, ...], options: argparse.Namespace) -> None:
     """All engines; what is known is written after each."""
     for kind in KINDS:
         script = [python, ROOT / "examples" / "tiny_checkpoint.py", folder / kind, "--kind", kind]
         subprocess.run(script, cwd=folder, check=True, stdout=sys.stderr)
-    cases = cases_of(python, folder, theirs, options)
+    cases = cases_of(python, folder, vllm_args, options)
     write_plugin(folder / "plugin")
     rows: list[dict[str, Any]] = []
     with ThreadPoolExecutor(options.jobs) as pool:
-        for engines in pool.map(lambda case: watched(python, case, folder / "plugin"), cases):
+        for engines in pool.map(lambda case: run_engines(python, case, folder / "plugin"), cases):
             rows += engines
             for row in engines:
                 print(row["model"], row["mode"], row["flag"], row["word"], row["reason"], file=sys.stderr, flush=True)
             options.files[0].write_text(json.dumps({"where": where(python), "rows": rows}, indent=1), encoding="utf-8")
 
 
-def cases_of(python: Path, folder: Path, theirs: tuple[str, ...], options: argparse.Namespace) -> list[Case]:
+def cases_of(python: Path, folder: Path, vllm_args: tuple[str, ...], options: argparse.Namespace) -> list[Case]:
     """Every model in every mode, those that are named alone."""
     compiled = {name: ("--compilation-config", f'{{"cudagraph_mode": "{mode}"}}') for name, mode in GRAPHS.items()}
     modes = {"eager": EAGER, **(compiled if options.graphs else COMPILED)}
@@ -159,13 +159,15 @@ def cases_of(python: Path, folder: Path, theirs: tuple[str, ...], options: argpa
     cases = []
     for mode, args in modes.items():
         for model, path in folders.items():
-            cases.append(Case(model, path, mode, (*args, *SMALL, *theirs, *MORE.get(model, ())), cut(model, path)))
-        for variant, (served, more) in VARIANTS.items() if options.graphs else ():
-            cases.append(Case(variant, folders[served], mode, (*args, *SMALL, *theirs, *more), None))
+            cases.append(
+                Case(model, path, mode, (*args, *SMALL, *vllm_args, *MORE.get(model, ())), stand_in_config(model, path))
+            )
+        for variant, (kind, more) in VARIANTS.items() if options.graphs else ():
+            cases.append(Case(variant, folders[kind], mode, (*args, *SMALL, *vllm_args, *more), None))
     return [case for case in cases if case.model.startswith(beginnings)]
 
 
-def cut(model: str, path: Path) -> dict[str, Any] | None:
+def stand_in_config(model: str, path: Path) -> dict[str, Any] | None:
     """What stands for a published model, whose weights are not here."""
     if model in KINDS:
         return None
@@ -197,7 +199,7 @@ def write_plugin(folder: Path) -> None:
     )
 
 
-def watched(python: Path, case: Case, plugin: Path) -> list[dict[str, Any]]:
+def run_engines(python: Path, case: Case, plugin: Path) -> list[dict[str, Any]]:
     """The engines of a case, and what came of each."""
     engines = [{"flag": flag, "eager": False} for flag in (True, False)]
     question = WorkerQuery("replay", (str(case.folder), *case.args), LIMIT_S, more={"thin": case.thin}, engines=engines)
@@ -210,11 +212,11 @@ def row_of(head: dict[str, Any], answer: Answer | TunerError) -> dict[str, Any]:
     """An engine, and what the rules say of it."""
     if isinstance(answer, TunerError):
         return {**head, "word": "failed", "reason": f"{answer} {answer.hint}", "passes": []}
-    word, reason = judged({**head, **answer})
+    word, reason = judge({**head, **answer})
     return {**head, **answer, "word": word, "reason": reason}
 
 
-def judged(row: dict[str, Any]) -> tuple[str, str]:
+def judge(row: dict[str, Any]) -> tuple[str, str]:
     """What the rules say of an engine."""
     name = "flag_on" if row["flag"] else "flag_off"
     parts = ("engine", "changed", "registered", "lost", "passes")
@@ -254,11 +256,13 @@ def write_page(documents: list[dict[str, Any]], stamps: list[dict[str, Any]]) ->
         *(f"`{name}`: {words}." for name, words in (KINDS | HOSTILE).items()),
     ]
     for place in dict.fromkeys(_place(document) for document in documents):
-        rows = list(itertools.chain.from_iterable(each["rows"] for each in documents if _place(each) == place))
+        rows = list(
+            itertools.chain.from_iterable(document["rows"] for document in documents if _place(document) == place)
+        )
         parts += _parts_of(place, rows)
     if stamps:
         parts += _stamps(*stamps)
-    machine = made_here("evidence-replay").removeprefix("Made ")
+    machine = footer("evidence-replay").removeprefix("Made ")
     write(
         "replay.md",
         *parts,
@@ -270,10 +274,10 @@ def write_page(documents: list[dict[str, Any]], stamps: list[dict[str, Any]]) ->
 def _parts_of(place: str, rows: list[dict[str, Any]]) -> list[str]:
     """The section of one place: its table, how it was made, and the passes of engines that saw images."""
     parts = [f"## {place}", table(HEADS, [_row(row) for row in rows])]
-    parts += [text for end, text in SAID_OF.items() if place.endswith(end)]
+    parts += [text for end, text in HOW_MADE.items() if place.endswith(end)]
     pictured = [row for row in rows if row["model"] == PICTURED and row["flag"] and row["passes"]]
     if pictured:
-        parts += [IMAGES_SAID, table(PASS_HEADS, list(itertools.chain.from_iterable(map(_by_pass, pictured))))]
+        parts += [ABOUT_IMAGES, table(PASS_HEADS, list(itertools.chain.from_iterable(map(_by_pass, pictured))))]
     return parts
 
 
@@ -286,11 +290,13 @@ def _place(document: dict[str, Any]) -> str:
 def _by_pass(row: dict[str, Any]) -> list[tuple[str, ...]]:
     """The passes of an engine: which experts were meant, and which ran."""
     rows = []
-    for each in row["passes"]:
-        meant, ran = _short_names(each["called"]), _short_names(each["ran"])
+    for replay_pass in row["passes"]:
+        meant, ran = _short_names(replay_pass["called"]), _short_names(replay_pass["ran"])
         difference = "the same" if meant == ran else f"**{ran}**"
-        replayed = "yes" if each["replayed"] else "no"
-        rows.append((row["mode"], TOKENS_OF[each["request"]], str(each["count"]), replayed, meant, difference))
+        replayed = "yes" if replay_pass["replayed"] else "no"
+        rows.append(
+            (row["mode"], TOKENS_OF[replay_pass["request"]], str(replay_pass["count"]), replayed, meant, difference)
+        )
     return rows
 
 
@@ -300,9 +306,12 @@ def _short_names(layers: list[str]) -> str:
 
 def _row(row: dict[str, Any]) -> tuple[str, ...]:
     passes = row["passes"]
-    word, reason = (row["word"], row["reason"]) if row["word"] == "failed" else judged(row)
-    counts = sum(each["count"] for each in passes), sum(each["count"] for each in passes if each["replayed"])
-    calls = sum(each["count"] * len(each["called"]) for each in passes)
+    word, reason = (row["word"], row["reason"]) if row["word"] == "failed" else judge(row)
+    counts = (
+        sum(replay_pass["count"] for replay_pass in passes),
+        sum(replay_pass["count"] for replay_pass in passes if replay_pass["replayed"]),
+    )
+    calls = sum(replay_pass["count"] * len(replay_pass["called"]) for replay_pass in passes)
     right = {"equal": "yes", "wrong_layer": "**no**"}.get(word, word)
     why = reason if word != "equal" else ""
     flag = "on" if row["flag"] else "off"
@@ -319,8 +328,8 @@ def _stamps(trace: dict[str, Any], step: dict[str, Any] | None = None) -> list[s
         return ["## What a stamp costs", stamp_cost]
     stamps = 2 * step["layers"]
     share = stamps * trace["us_per_stamp"] / 1e3 / step["bare"]["median_ms"]
-    each = [step[name].get("each_ms", []) for name in ("bare", "stamped")]
-    runs = "one run each" if min(map(len, each)) <= 1 else f"{len(each[0])} runs each, in turn ({_spread(each)})"
+    times = [step[name].get("each_ms", []) for name in ("bare", "stamped")]
+    runs = "one run each" if min(map(len, times)) <= 1 else f"{len(times[0])} runs each, in turn ({_spread(times)})"
     cost = (
         f"A decode step of {step['sequences']} sequences and {step['layers']} MoE layers (thin) took "
         f"{step['bare']['median_ms']:.2f} ms without stamps and {step['stamped']['median_ms']:.2f} ms with them "
@@ -331,9 +340,9 @@ def _stamps(trace: dict[str, Any], step: dict[str, Any] | None = None) -> list[s
     return ["## What a stamp costs", stamp_cost, cost]
 
 
-def _spread(each: list[list[float]]) -> str:
+def _spread(times: list[list[float]]) -> str:
     """The shortest and the longest step of the runs, without stamps and with them."""
-    bare, stamped = (f"{min(times):.2f} to {max(times):.2f} ms" for times in each)
+    bare, stamped = (f"{min(times):.2f} to {max(times):.2f} ms" for times in times)
     return f"{bare} without, {stamped} with"
 
 

@@ -21,7 +21,7 @@ from test_serve_as_vllm import (
     stopped_in_mid_stream,
 )
 
-from tools.evidence.page import made_here, table, write
+from tools.evidence.page import footer, table, write
 
 
 def main() -> None:
@@ -33,9 +33,9 @@ def main() -> None:
         alone = (str(PYTHON.with_name("vllm")), "serve")
         under = (str(TUNER), "serve", "--python", str(PYTHON), "--store", str(folder / "none.sqlite"))
         commands = {"vllm serve": alone, "tuner serve": under}
-        served = {who: (*words, str(model), *ARGUMENTS) for who, words in commands.items()}
-        streams = [stream_row(who, words, folder / who[:5]) for who, words in served.items()]
-        containers = [container_row(who, words, folder / f"{who[:5]}-container") for who, words in served.items()]
+        servers = {who: (*words, str(model), *ARGUMENTS) for who, words in commands.items()}
+        streams = [stream_row(who, words, folder / who[:5]) for who, words in servers.items()]
+        containers = [container_row(who, words, folder / f"{who[:5]}-container") for who, words in servers.items()]
         codes = [code_row(args, commands, str(model), folder) for args in BAD_ARGUMENTS]
     write(
         "serve-as-vllm.md",
@@ -48,7 +48,7 @@ def main() -> None:
         table(("command", "program", "PID it sees", "completion", "exit code"), containers),
         "## Arguments that vLLM refuses",
         table(("arguments", *(f"exit code of {who}" for who in commands)), codes),
-        made_here("evidence"),
+        footer("evidence"),
     )
 
 

@@ -22,7 +22,7 @@ from fuzz.running import run as run_cases
 from service_clock import clock
 from service_faults import certificates, cut_off, forged, full_disk, kills, older_lines, slow_clients
 
-from tools.evidence.page import PAGES, made_here, table, write
+from tools.evidence.page import PAGES, footer, table, write
 from tuner.service.endpoints import ENDPOINTS
 
 RESULTS = PAGES / "service.json"
@@ -69,15 +69,15 @@ def main() -> None:
         begin = time.monotonic()
         with tempfile.TemporaryDirectory() as folder:
             if part == FUZZ:
-                counted = fuzzed(Path(folder), options.requests)
+                numbers = send_damaged_requests(Path(folder), options.requests)
             elif part == LOAD:
-                counted = service_load.measure(Path(folder), options.seconds, 300, 64)
+                numbers = service_load.measure(Path(folder), options.seconds, 300, 64)
             else:
-                counted = FAULTS[part](Path(folder), counts[part])
-        if counted.get("lost") or counted.get("wrong"):
-            sys.exit(f"{part}: a promise does not hold: {json.dumps(counted)}")
-        keep(part, {"counted": counted, "took": round(time.monotonic() - begin)})
-        print(part, json.dumps(counted), flush=True)
+                numbers = FAULTS[part](Path(folder), counts[part])
+        if numbers.get("lost") or numbers.get("wrong"):
+            sys.exit(f"{part}: a promise does not hold: {json.dumps(numbers)}")
+        keep(part, {"counted": numbers, "took": round(time.monotonic() - begin)})
+        print(part, json.dumps(numbers), flush=True)
     page()
 
 
@@ -94,7 +94,7 @@ def keep(part: str, result: dict[str, Any]) -> None:
     draft.replace(RESULTS)
 
 
-def fuzzed(folder: Path, count: int) -> dict[str, Any]:
+def send_damaged_requests(folder: Path, count: int) -> dict[str, Any]:
     """Requests of chance to each endpoint; one that breaks a promise ends the run."""
     ground = fuzz_service.ground(folder)
     statuses: dict[str, int] = {}
@@ -115,27 +115,27 @@ def fuzzed(folder: Path, count: int) -> dict[str, Any]:
 
 def page() -> None:
     """Write the page from what was kept; nothing is written while a part was never run."""
-    kept = results()
-    missing = [part for part in PARTS if part not in kept]
+    numbers = results()
+    missing = [part for part in PARTS if part not in numbers]
     if missing:
         print(f"The page is not made: these parts were never run: {', '.join(missing)}.", file=sys.stderr)
         return
-    load = kept[LOAD]["counted"]
+    load = numbers[LOAD]["counted"]
     write(
         "service.md",
         "# The service under faults, hostile requests and load",
         "```sh\nmake evidence-service\n```",
         READING,
-        table(FAULT_HEADS, [fault_row(part, kept[part]) for part in EXPLAINED]),
-        "\n".join(f"- *{part}*: {sentences}" for part, sentences in EXPLAINED.items()),
+        table(FAULT_HEADS, [fault_row(part, numbers[part]) for part in FAULT_TEXTS]),
+        "\n".join(f"- *{part}*: {sentences}" for part, sentences in FAULT_TEXTS.items()),
         "## Load",
-        LOADED,
+        ABOUT_LOAD,
         table(LOAD_HEADS, [load_row("the service", load["service"]), load_row("a constant answer", load["bare"])]),
         f"Open loop, {load['rate']} requests a second for {load['seconds']:g} s over {load['connections']} "
         f"connections, at a load of {load['load']:.1f} on {load['cores']} cores when it ended"
         f"{', with priority in real time (`chrt --rr`) before whatever else ran' if load['real_time'] else ''}. "
         f"One request of the service takes {load['cpu_ratio']} times the CPU time of a constant answer.",
-        made_here("evidence-service"),
+        footer("evidence-service"),
     )
 
 
@@ -165,14 +165,14 @@ LOAD_HEADS = (
 )
 
 
-def load_row(name: str, counted: dict[str, Any]) -> tuple[str, ...]:
+def load_row(name: str, numbers: dict[str, Any]) -> tuple[str, ...]:
     """One server's line of the table."""
     names = ("sent", "wrong", "errors", "p50_ms", "p99_ms", "p99.9_ms", "cpu_ms", "peak_mb")
-    return name, *(str(counted[word]) for word in names)
+    return name, *(str(numbers[word]) for word in names)
 
 
 READING = "A run ends with an error, and the page is not made anew, where a promise does not hold."
-EXPLAINED = {
+FAULT_TEXTS = {
     "kills": "`kill -9` of the writer at a moment of chance, half a second at most after the first answer, "
     "while four clients send verdicts. *acknowledged* counts, in the clients' process, answers that "
     "were read; a replica follows.",
@@ -195,7 +195,7 @@ EXPLAINED = {
     "refusal that is no JSON document, or a verdict that is stored would end the run.",
 }
 """What each fault is, and what is counted of it."""
-LOADED = (
+ABOUT_LOAD = (
     "Decisions and admissions by turns, of three models in five launches each, from a process of its own. Before the "
     "load each answer was compared with `tuner plan`, or with what `tuner apply` writes into the pod; under the load "
     "each must have the same bytes. A latency counts from the moment at which the request was due. The second line is "

@@ -44,14 +44,14 @@ def main() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 count = counts.get(part, options.kills // 5)
                 command = bench(options.sizes) if part == SPEED else storm(part, journal, count, folder)
-                result_file(part, journal).write_text(json.dumps([command[1:], succeeded(*command)]))
+                result_file(part, journal).write_text(json.dumps([command[1:], output_of(*command)]))
     if all(map(is_complete, (*STORMS, SPEED))):
         page()
 
 
 def page() -> None:
     """Write the page from what was kept."""
-    command, printed = json.loads(result_file(SPEED, next(iter(JOURNALS))).read_text())
+    command, benchmark_table = json.loads(result_file(SPEED, next(iter(JOURNALS))).read_text())
     write(
         "store.md",
         "# The verdict store under kills, crowds and damage",
@@ -63,7 +63,7 @@ def page() -> None:
         MENDED,
         "## Against plain sqlite3",
         shell_block("python", *command),
-        printed.strip(),
+        benchmark_table.strip(),
         RATIOS,
         f"Made on {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, SQLite "
         f"{sqlite3.sqlite_version}, by `tools/evidence/make_store.py`, on a busy machine.",
@@ -107,11 +107,11 @@ def row(part: str, journal: str) -> tuple[str, ...]:
     """One storm's line of the table."""
     counts = json.loads(json.loads(result_file(part, journal).read_text())[1])
     seconds, failed = counts.pop("seconds"), counts.pop("lost", counts.pop("wrong", 0))
-    counted = ", ".join(f"{what} {number:,}" for what, number in counts.items())
-    return part, journal, counted, str(failed), f"{seconds:.0f}"
+    numbers = ", ".join(f"{what} {number:,}" for what, number in counts.items())
+    return part, journal, numbers, str(failed), f"{seconds:.0f}"
 
 
-def succeeded(*command: str) -> str:
+def output_of(*command: str) -> str:
     """What a command printed, which must come to a good end."""
     process = run(*command)
     if process.returncode or process.stderr:

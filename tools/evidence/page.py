@@ -40,7 +40,7 @@ def write(name: str, *parts: str) -> None:
     draft.replace(PAGES / name)
 
 
-def made_here(target: str) -> str:
+def footer(target: str) -> str:
     """The last line of a page: this machine, and the target that made the page."""
     cores, version = os.cpu_count(), platform.python_version()
     return f"Made on {platform.machine()}, {cores} cores, no GPU, Python {version}, by `make {target}`."

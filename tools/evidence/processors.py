@@ -77,9 +77,9 @@ def ernie_vl(config: Config, folder: Path) -> None:
     }
     tokenizer(special).save_pretrained(folder)
     shutil.copy(Path(__file__).with_name(f"{ERNIE}.py"), folder)
-    named = {"config.json": {**config, "auto_map": {"AutoConfig": f"{ERNIE}.StandInConfig"}}}
-    named["processor_config.json"] = {"auto_map": {"AutoProcessor": f"{ERNIE}.StandInProcessor"}}
-    for name, value in named.items():
+    files = {"config.json": {**config, "auto_map": {"AutoConfig": f"{ERNIE}.StandInConfig"}}}
+    files["processor_config.json"] = {"auto_map": {"AutoProcessor": f"{ERNIE}.StandInProcessor"}}
+    for name, value in files.items():
         (folder / name).write_text(json.dumps(value, indent=1), encoding="utf-8")
 
 

@@ -41,7 +41,7 @@ LIMIT_S = 560.0
 """Seconds, so that all is done within ten minutes."""
 ENDING_S = 20.0
 """Seconds that a command gets to end its engines before it is killed."""
-ANSWERED = frozenset({0, 3, 5})
+WITH_DOCUMENT = frozenset({0, 3, 5})
 """Exit codes of `tuner tune` with a document: right, not known, wrong."""
 ARCHIVE = "ladders.tar"
 
@@ -134,9 +134,9 @@ def run_job(job: Job, plan: Plan, lane: str, stop: Event) -> str:
     environ["PYTHONPATH"] = python_path()
     with draft.open("w") as out, log.open("w") as err:
         process = subprocess.Popen(words, stdout=out, stderr=err, stdin=subprocess.DEVNULL, env=environ)
-        code = ended(process, plan.end, stop)
+        code = wait_for_end(process, plan.end, stop)
     ending = f"{'ended by the limit' if code is None else f'exit code {code}'}, {time.monotonic() - begin:.0f} s"
-    if code in ANSWERED and is_document(draft):
+    if code in WITH_DOCUMENT and is_document(draft):
         draft.rename(document(plan.out, job))
     with log.open("a") as err:
         err.write(f"{ending}\n")
@@ -148,7 +148,7 @@ def python_path() -> str:
     return os.pathsep.join([*map(str, PLUGINS), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
-def ended(process: subprocess.Popen[bytes], end: float, stop: Event) -> int | None:
+def wait_for_end(process: subprocess.Popen[bytes], end: float, stop: Event) -> int | None:
     """The exit code of a process; None if it was ended because the time is over or `stop` was set."""
     while process.poll() is None:
         if stop.is_set() or time.monotonic() > end:
