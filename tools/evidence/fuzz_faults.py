@@ -1,4 +1,4 @@
-"""What fuzzing found: kept by hand, shown by make_fuzz.py."""
+"""Faults that fuzzing found. The list is written by hand, and make_fuzz.py puts it on its page."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ class Fault:
     """One fault.
 
     Attributes:
-        target: where the input enters.
+        target: the name of the target in `make_fuzz.TARGETS`.
         input_class: the class of input.
         symptom: what happened.
         mend: what happens since.
-        test: the test that holds it.
+        test: the file of its test.
     """
 
     target: str

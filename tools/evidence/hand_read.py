@@ -1,4 +1,4 @@
-"""What reading vLLM's sources by hand says: whose MoE layers may not run in the order in which they are registered.
+"""Architectures whose MoE layers may leave the registered order, as a reader of vLLM's sources judges.
 
 Every call to a module that holds MoE layers was followed from each registered architecture, with the control flow
 around it. Whatever is not named here was read and found to run each MoE layer once, in order. 0.26.0 was not read; it

@@ -27,7 +27,7 @@ CROSSED = (
     ("0.19.1-true", "0.19.1-false-colour"),
     ("0.19.1-ngram-failed", "0.19.1-true"),
 )
-"""Logs that are compared with the decision of another launch: a server that was not started as decided."""
+"""Log -> the launch whose decision it is compared with: a server that was not started as decided."""
 GPU = ("0.26.0-compiled", "0.26.0-loaded")
 HEADS = ("log", "arguments of the server", "written", "the log says", "differs or is not said", "result", "exit code")
 
@@ -71,7 +71,7 @@ def main() -> None:
 
 
 def decision(name: str, start: Start, folder: Path) -> dict[str, Any]:
-    """The document of one launch, in which the model and the cache go by the names that the logs have."""
+    """The document of a launch, with the folders of model and cache named as in the logs."""
     python = python_of(start.environment)
     model, store = folder / start.environment, folder / "verdicts.sqlite"
     if not model.exists():
@@ -96,29 +96,34 @@ def row(name: str, decided: str, decisions: dict[str, dict[str, Any]], folder: P
     code, document = confirm(LOGS / f"{name}.log", decisions[decided], folder)
     start = STARTS[name]
     launch = " ".join([*start.args, *(f"{key}={value}" for key, value in start.variables.items())])
-    written, effective, doubts = (
-        ", ".join(part) for part in (pairs(document, "written"), pairs(document, "effective"), doubt(document))
+    return (
+        name,
+        f"`{launch}`",
+        ", ".join(pairs(document, "written")),
+        ", ".join(pairs(document, "effective")),
+        ", ".join(doubts(document)) or "nothing",
+        document["result"],
+        str(code),
     )
-    return name, f"`{launch}`", written, effective, doubts or "nothing", document["result"], str(code)
 
 
 def row_of_gpu(name: str) -> tuple[str, ...]:
-    """A log from a GPU, which no decision of an environment here is about."""
+    """The row of a log from a GPU, which is not compared with a decision."""
     document = json.loads(run(TUNER, "confirm", str(LOGS / f"{name}.log"), "--json").stdout)
     facts = {fact["name"]: fact["effective"] for fact in document["facts"]}
     return name, *(str(facts[fact]) for fact in ("start", "flag", "mode", "cache"))
 
 
 def pairs(document: dict[str, Any], which: str) -> Iterator[str]:
-    """What is written or effective, without what is the same in every row."""
+    """The written or the effective values, without those that are the same in every row."""
     facts = {fact["name"]: fact for fact in document["facts"]}
     for name in ("start", "flag", "mode", "speculative", "cache"):
         if not (which == "written" and name == "start"):
             yield f"{name} {facts[name][which]}"
 
 
-def doubt(document: dict[str, Any]) -> Iterator[str]:
-    """The facts that keep a log from being confirmed, with their notes; of the flag also why it is what it is."""
+def doubts(document: dict[str, Any]) -> Iterator[str]:
+    """The facts that keep a log from being confirmed, with their notes, and with the reason of the flag's value."""
     for fact in document["facts"]:
         if fact["outcome"] in {"differs", "not_said"}:
             reasons = "; ".join(reason for reason in (fact["note"], fact["why"]) if reason)
@@ -127,31 +132,32 @@ def doubt(document: dict[str, Any]) -> Iterator[str]:
 
 
 def cuts(name: str) -> Iterator[list[str]]:
-    """A log up to before its engine's line, up to before its engine is ready, and whole."""
+    """The lines of a log: those before the engine's first line, those before the engine is ready, and all."""
     lines = (LOGS / f"{name}.log").read_bytes().decode().split("\n")
     for sign in ("Initializing a V1 LLM engine", "init engine (profile"):
-        yield lines[: next(index for index, line in enumerate(lines) if sign in line)]
+        end = next(index for index, line in enumerate(lines) if sign in line)
+        yield lines[:end]
     yield lines
 
 
 def row_of_shape(name: str, folder: Path) -> tuple[str, str, str]:
-    """One shape and what the command said of it.
+    """The row of a shape of a log.
 
     Raises:
-        ValueError: that is not what is known of the shape.
+        ValueError: the command ends with another code than the shape must have.
     """
     shape = SHAPES[name]
-    log, written = folder / "shape.log", folder / "shape.json"
+    log, decision_file = folder / "shape.log", folder / "shape.json"
     log.write_bytes(shape.encode("\n".join(shape.lines) + "\n"))
-    written.write_text(json.dumps(shape.decision), encoding="utf-8")
-    answer = tuner("confirm", log, "--decision", written, "--json")
+    decision_file.write_text(json.dumps(shape.decision), encoding="utf-8")
+    answer = tuner("confirm", log, "--decision", decision_file, "--json")
     if answer.code != shape.code:
         raise ValueError(f"{name}: exit code {answer.code}, and {shape.code} is right")
     return name, answer.document["result"], str(answer.code)
 
 
 def row_of_cut(lines: list[str], document: dict[str, Any], folder: Path) -> tuple[str, ...]:
-    """What comes of a part of a log."""
+    """The row of the first lines of a log."""
     log = folder / "cut.log"
     log.write_bytes("\n".join(lines).encode())
     code, confirmation = confirm(log, document, folder)

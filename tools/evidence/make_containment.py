@@ -1,8 +1,10 @@
-"""Kill probes at random moments, and count what is left: `python -m tools.evidence.make_containment [KILLS]`.
+"""Kills probes at random moments, and counts the processes and folders that are left.
+
+    .venv/bin/python -m tools.evidence.make_containment [KILLS]
 
 Each round starts a host whose worker has two children, one in a session of its own, and kills the host, the worker, or
-host and keeper together with SIGKILL after a random time of up to 0.6 s. Nothing of it may run and no folder may be
-left once another probe begins. A script stands in for the worker, as in the tests.
+host and keeper together with SIGKILL after a random time of up to 0.6 s. Once another probe begins, none of these
+processes may run, and none of their folders may be left. A script stands in for the worker, as in the tests.
 """
 
 import os
@@ -40,12 +42,12 @@ def running(scratch: Path) -> list[int]:
 
 
 def keepers(scratch: Path) -> list[int]:
-    """The keepers among them."""
+    """The keepers among the processes of `running`."""
     return [pid for pid in running(scratch) if b"keeper.py" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
 
 def kill(pids: list[int]) -> None:
-    """SIGKILL to each that is still there."""
+    """Send SIGKILL to each process that still exists."""
     for pid in pids:
         try:
             os.kill(pid, signal.SIGKILL)
@@ -54,17 +56,17 @@ def kill(pids: list[int]) -> None:
 
 
 def kill_host(victim: str, folder: Path, scratch: Path) -> dict[str, int]:
-    """One host, killed at a random moment; what is left of it."""
+    """Kill a host at a random moment, and count what is left of it."""
     command = [sys.executable, "-c", HOST, str(scratch), str(folder / "worker"), str(folder / "note")]
     host = Popen(command, stderr=DEVNULL)
     time.sleep(random.uniform(0.05, LONGEST))  # noqa: S311  no secret
     workers = [pid for pid in running(scratch) if pid != host.pid and pid not in keepers(scratch)]
     began = bool(workers)
-    if victim == "worker":
+    if victim == "host and keeper":
+        kill([*keepers(scratch), host.pid])
+    elif victim == "worker" and began:
         kill(workers[:1])
     else:
-        kill([*(keepers(scratch) if victim == "host and keeper" else []), host.pid])
-    if victim == "worker" and not began:
         kill([host.pid])
     host.wait(PATIENCE)
     if victim != "host and keeper":
@@ -85,7 +87,7 @@ def settle(scratch: Path) -> None:
 
 
 def main(kills: int) -> None:
-    """Print one line a victim."""
+    """Print a line for each kind of victim."""
     for victim in ("host", "worker", "host and keeper"):
         counts: Counter[str] = Counter()
         for _ in range(kills // 3):

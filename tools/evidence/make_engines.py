@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def run_all(options: argparse.Namespace, folder: Path) -> None:
-    """Every model; the file is whole after each."""
+    """Run every model, and write the file anew after each."""
     rows: list[dict[str, Any]] = []
     with ThreadPoolExecutor(options.jobs) as pool:
         for row in pool.map(partial(row_of, python=options.python, folder=folder), options.only):
@@ -82,7 +82,7 @@ def run_all(options: argparse.Namespace, folder: Path) -> None:
 
 
 def row_of(name: str, python: str, folder: Path) -> dict[str, Any]:
-    """What is decided for the model's launch, and what its engines showed; each model has a store of its own."""
+    """The decision for a model's launch, and the replay of its engines. Each model has a store of its own."""
     own = folder / name
     own.mkdir()
     store = ("--python", python, "--store", str(own / "verdicts.sqlite"), "--json")
@@ -98,7 +98,7 @@ def row_of(name: str, python: str, folder: Path) -> dict[str, Any]:
 
 
 def folder_of(name: str, store: tuple[str, ...], own: Path) -> str:
-    """The folder of a model; a sweep leaves the config that it makes up beside its store."""
+    """The folder of a model. For a registered class a sweep writes a config, and its folder is taken."""
     if name in PUBLISHED:
         return str(MODELS / name)
     if name in HOSTILE:
@@ -144,19 +144,19 @@ def write_page(rows: list[dict[str, Any]], gpu: dict[str, Any] | None = None) ->
     """engines.md.
 
     Raises:
-        SystemExit: an engine ran other layers than were meant and `true` is written, or no engine ever did.
+        SystemExit: `true` is written and an engine ran another layer than was meant, or no engine ran a wrong layer.
     """
     check(rows)
     trues = [row for row in rows if is_true(row)]
     with_engines = [row for row in trues if engine(row, "flag_on")[0] != NOT_STARTED]
     head = (
-        "# What was decided, and what engines ran\n\n"
+        "# Decisions, and the layers that engines ran\n\n"
         f"`tuner probe MODEL -- {' '.join(SMALL)}` proves the launch.\n"
         "`--depth replay` then starts its engines with the flag on and with it off.\n"
         "It records which layer each MoE call meant and which layer ran.\n"
         f"{len(trues)} of {len(rows)} launches get `true`.\n"
         f"The engines of {len(with_engines)} of them started, and each ran the layers that were meant.\n"
-        "A launch of the others is one that vLLM itself refuses on a CPU."
+        "vLLM itself refuses the launches of the others on a CPU."
     )
     parts = [head, table(HEADS, [cells(row) for row in rows])]
     if gpu:
@@ -166,13 +166,13 @@ def write_page(rows: list[dict[str, Any]], gpu: dict[str, Any] | None = None) ->
 
 
 def check(rows: list[dict[str, Any]]) -> None:
-    """Refuse a page that contradicts itself, or that has found nothing."""
+    """Refuse a page that contradicts itself, or on which no engine ran a wrong layer."""
     sound = ("equal", NOT_STARTED)
     wrong = [row["model"] for row in rows if is_true(row) and engine(row, "flag_on")[0] not in sound]
     if wrong:
         raise SystemExit(f"`true` is written and an engine did not run what was meant: {', '.join(wrong)}")
     if not any(engine(row, "flag_on")[0] == "wrong_layer" for row in rows):
-        raise SystemExit("no engine ran a wrong layer: the models that do were not looked at")
+        raise SystemExit("no engine ran a wrong layer: the models that do were left out")
 
 
 def gpu_cells(row: dict[str, Any]) -> tuple[str, ...]:

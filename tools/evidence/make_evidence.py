@@ -71,7 +71,7 @@ def save_summaries(name: str, documents: list[dict]) -> None:
 
 
 def probe_table(documents: list[dict], details: str) -> str:
-    """How many were judged, and one line each."""
+    """How many models were judged, and a table with a line for each."""
     with_verdict = [document for document in documents if document.get("verdict") not in (None, "inconclusive")]
     heads = ("model", "verdict", "MoE layers", "seconds", "replaced, or what stopped it")
     seconds = f"importing vLLM took {import_seconds(documents):.1f} s, once a worker."
@@ -84,7 +84,7 @@ def probe_table(documents: list[dict], details: str) -> str:
 
 
 def summary(document: dict) -> dict:
-    """What a reader wants of one model's document."""
+    """The short form of a model's document."""
     if "error" in document:
         return {"model": document["model"]["name"], "error": document["error"]}
     evidence = document["evidence"]
@@ -117,11 +117,10 @@ def import_seconds(documents: list[dict]) -> float:
 
 
 def serve_page(folder: Path) -> None:
-    """Real servers of every release here: the corruption, its cure, and the flag that the engine reports."""
+    """Real servers of each release: which completions are wrong, and which flag the engine reports."""
     two_sets = {environment: two_sets_arms(folder, environment) for environment in FLAG_LIVE}
     newest = two_sets["flag-live"]
-    of_arms = [arm["answers"] for arm in newest.values()]
-    answers = list(zip(PROMPTS, *of_arms, strict=True))
+    answers = list(zip(PROMPTS, *(arm["answers"] for arm in newest.values()), strict=True))
     uniform = [uniform_row(folder, environment) for environment in (*FLAG_LIVE, "current")]
     write(
         "serve.md",
@@ -150,7 +149,7 @@ def serve_page(folder: Path) -> None:
 
 
 def two_sets_arms(folder: Path, environment: str) -> dict[str, dict]:
-    """A server with the flag off, one with the flag on, and one through the tuner, all of the same checkpoint."""
+    """Three servers of one checkpoint: with the flag off, with the flag on, and under `tuner serve`."""
     model = checkpoint(folder, environment, "two-expert-sets")
     vllm = str(ROOT / ".envs" / environment / "bin" / "vllm")
     arms = {}
@@ -202,7 +201,7 @@ def serve(command: tuple[str, ...], folder: Path) -> dict:
 
 
 def preload_variables() -> dict[str, str]:
-    """The variable without which vLLM 0.18.1 for the CPU does not start: it looks for these two names in it."""
+    """LD_PRELOAD with the two libraries that vLLM 0.18.1 for the CPU needs there to start."""
     allocator = ctypes.util.find_library("tcmalloc_minimal")
     if allocator is None:
         sys.exit(
@@ -243,7 +242,7 @@ def bench_page(_: Path) -> None:
 
 
 def bad_input_page(folder: Path) -> None:
-    """Faulty models and environments: what is said, how the command ends, and that the store is untouched."""
+    """Faulty models and environments: the message, the exit code, and whether the store is unchanged."""
     store = folder / "verdicts.sqlite"
     good = run(TUNER, "probe", "--python", python_of("current"), "--store", str(store), MIXTRAL)
     before = hashlib.sha256(store.read_bytes()).hexdigest()
@@ -251,19 +250,24 @@ def bad_input_page(folder: Path) -> None:
     for fault, arguments in faulty_inputs(folder).items():
         probing = run(TUNER, "probe", "--store", str(store), *arguments)
         same = hashlib.sha256(store.read_bytes()).hexdigest() == before
-        message = " ".join(
-            probing.stderr.replace(str(folder), "FOLDER").replace(f"{ROOT}/", "").split("tuner: ", 1)[-1].split()
-        )[:300]
+        message = error_message(probing.stderr, folder)
         rows.append((fault, str(probing.returncode), message, "unchanged" if same else "CHANGED"))
     write(
         "bad-input.md",
         "# Bad input",
         shell_block("tuner", "probe", "--python", "PYTHON", "--store", "STORE", "MODEL"),
-        f"The store held one verdict before (exit code {good.returncode}). Killed and hanging workers, a full disk "
+        f"Before, the store held one verdict (exit code {good.returncode}). Killed and hanging workers, a full disk "
         "and a vLLM that does not import are in `tests/test_probe_vllm.py` and `tests/test_cli_bad_input.py`.",
         table(("fault", "exit code", "stderr", "store"), rows),
         footer("evidence"),
     )
+
+
+def error_message(stderr: str, folder: Path) -> str:
+    """The tuner's message on stderr, as one short line without folders of this machine."""
+    text = stderr.replace(str(folder), "FOLDER").replace(f"{ROOT}/", "")
+    message = text.split("tuner: ", 1)[-1]
+    return " ".join(message.split())[:300]
 
 
 def exports_page(_: Path) -> None:

@@ -1,4 +1,4 @@
-"""One change of a launch at a time: what `tuner cache explain` predicts, against what a real start does.
+"""Changes a launch in one way at a time, and compares the prediction of `tuner cache explain` with a real start.
 
     .venv/bin/python -m tools.evidence.make_explain run --python PYTHON OUT.json [--jobs N] [-- VLLM ARGS]
     .venv/bin/python -m tools.evidence.make_explain page OUT.json...     # writes explain.md
@@ -6,8 +6,8 @@
 `run` warms a thin model with `tuner cache warm`; each change is predicted first and started afterwards, with the cache
 of the warm-up. A prediction is right if the start loads everything where `hit` was said, compiles where `miss` was, and
 looks in the folders that were named, of functions and of graphs; with VLLM_USE_AOT_COMPILE=0 there are graphs alone.
-Two more launches are held against a root that a real start filled, without a warm-up: there only vLLM's own files tell
-what the graphs were made for. The last changes are to a source file of the installed vLLM, which is put back.
+Two more launches are compared with a root that a real start filled, without a warm-up: there only vLLM's own files
+tell what the graphs were made for. The last changes are to a source file of the installed vLLM, which is put back.
 """
 
 import argparse
@@ -100,7 +100,7 @@ def documents_of_run(python: Path, folder: Path, args: tuple[str, ...], jobs: in
 
 
 def document_of_warm(warm: dict[str, Any]) -> dict[str, Any]:
-    """The document of a run before the first change: what the page needs of the answer of `tuner cache warm`."""
+    """The document before the first change: the fields of the answer of `tuner cache warm` that the page shows."""
     names = ("vllm", "torch", "platform", "gpu", "cold_seconds", "warm_seconds", "hit", "proof", "entries", "reason")
     return {"warm": {name: warm.get(name) for name in names} | {"error": warm.get("error")}, "rows": []}
 
@@ -118,7 +118,7 @@ def copied_model(base: Launch, folder: Path) -> Launch:
 
 
 def packed_cache(base: Launch, folder: Path) -> Launch:
-    """The same cache packed, and unpacked elsewhere."""
+    """The same cache, packed and then unpacked below another root."""
     archive, target = folder / "cache.tar.zst", folder / "elsewhere"
     subprocess.run([*TUNER, "cache", "pack", archive, "--cache-root", base.root], env=environ(base), check=False)
     unpack = ("cache", "unpack", archive, "--cache-root", target, "--python", base.python)
@@ -147,7 +147,7 @@ SOURCE_CHANGES = {
     "the model's source file touched": "",
     "a comment added to the model's source file": "# changed\n",
 }
-"""What is added to the file -> only its times change, or its content too."""
+"""Change -> the text that is added to the file. Without a text only the times of the file change."""
 
 
 def source_file(python: Path) -> Path:
@@ -159,7 +159,7 @@ def source_file(python: Path) -> Path:
 
 @contextmanager
 def addition(path: Path, text: str) -> Iterator[None]:
-    """Add to a file for the time of the block, in a copy: the file itself may be linked from elsewhere too."""
+    """Add text to a copy of a file for the time of the block. The file itself may be linked from other environments."""
     original = path.with_suffix(".kept")
     path.rename(original)
     try:
@@ -170,7 +170,7 @@ def addition(path: Path, text: str) -> Iterator[None]:
 
 
 def environ(launch: Launch) -> dict[str, str]:
-    """The variables of a launch; our own modules are found first."""
+    """The variables of a launch; `PYTHONPATH` begins with the repository."""
     paths = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
     return {**os.environ, **SERVER_ENVIRONMENT, "PYTHONPATH": paths, **launch.env}
 
@@ -189,7 +189,7 @@ def document_of(group: str, name: str, launch: Launch) -> dict[str, Any]:
 
 
 def compare(name: str, launch: Launch, folder: Path) -> dict[str, Any]:
-    """Predict, start, compare."""
+    """Predict a start, start the server, and compare the two."""
     prediction = document_of("cache", "explain", launch)
     print(name, prediction.get("answer"), prediction.get("error", ""), file=sys.stderr, flush=True)
     try:
@@ -204,19 +204,25 @@ def compare(name: str, launch: Launch, folder: Path) -> dict[str, Any]:
         for difference in prediction.get("differences", ())
         if difference["effect"] in {"key", "load"}
     ]
-    loads = {"hit": "loads", "miss": "compiles"}.get(prediction.get("answer", ""))
-    same = all(key in start["folders"] for key in keys) if start["folders"] else None
     return {
         "change": name,
         "answer": prediction.get("answer"),
         "error": prediction.get("error"),
         "moved": moved,
         "keys": keys,
-    } | {
         "reasons": prediction.get("reasons"),
         "seen": start,
-        "right": (loads == start["did"] and same is not False) if loads and "failed" not in start["did"] else None,
+        "right": is_right(prediction.get("answer", ""), keys, start),
     }
+
+
+def is_right(answer: str, keys: list[str], start: dict[str, Any]) -> bool | None:
+    """Whether a start did what was predicted, in the predicted folders; None if either is not known."""
+    expected = {"hit": "loads", "miss": "compiles"}.get(answer)
+    if expected is None or "failed" in start["did"]:
+        return None
+    folders = start["folders"]
+    return start["did"] == expected and (not folders or set(keys) <= set(folders))
 
 
 def start_server(launch: Launch, log: Path) -> dict[str, Any]:
@@ -235,17 +241,17 @@ def start_server(launch: Launch, log: Path) -> dict[str, Any]:
 
 
 def what_it_did(hits: int, misses: int) -> str:
-    """What a start did with the cache; of several engines one that compiled counts."""
+    """What a start did with the cache. If an engine compiled, the start compiled."""
     if misses:
         return "compiles"
     return "loads" if hits else "neither"
 
 
 def write_page(documents: list[dict[str, Any]]) -> None:
-    """The table of each environment."""
+    """Write the page, with a table for each environment."""
     on_a_cpu = (
-        "On a CPU vLLM cannot load what it saved, so every answer there is a miss. What is compared is the folder that "
-        "the start looked in, which was named before, and what moved it."
+        "On a CPU vLLM cannot load what it saved, so every answer there is a miss. Compared are the folder that was "
+        "predicted and the folder that the start looked in."
     )
     parts = [
         "Each change was predicted by `tuner cache explain` first, and started through `tuner serve` afterwards.",
@@ -263,7 +269,7 @@ def write_page(documents: list[dict[str, Any]]) -> None:
         parts.append(f"{answers.count(True)} of {len(answers)} predictions were right, {answers.count(False)} wrong.")
         machine = f", on {document['machine']}" if "machine" in document else ""
         parts.append(f"By `{document['how']}`{machine}.")
-    write("explain.md", "# Predicted against seen: would a launch hit the compile cache", *parts, footer("evidence"))
+    write("explain.md", "# Predictions on the compile cache, against real starts", *parts, footer("evidence"))
 
 
 def _row(row: dict[str, Any]) -> tuple[str, ...]:

@@ -2,7 +2,7 @@
 
 .venv/bin/python -m tools.evidence.make_evidence exports    # some minutes on two cores
 
-What it runs is what the tests of the exports run, and lies beside them.
+It runs the cases of the tests on exports, whose helpers lie beside these tests.
 """
 
 import itertools
@@ -37,7 +37,7 @@ READ_BY = {
     Format.HELM_PRODUCTION_STACK: "the chart's template, redone",
     Format.KSERVE_LLMINFERENCESERVICE: "`bash`, KServe's `eval`",
 }
-"""What turns a file into arguments; else it is a container's command and arguments."""
+"""Format -> what turns its file into arguments. For other formats it is the container's command and arguments."""
 
 
 def main() -> None:
@@ -64,12 +64,12 @@ def main() -> None:
 
 
 def bench_of(folder: Path) -> Bench:
-    """The bench that `read_cases` laid out."""
+    """The bench that `read_cases` made."""
     return Bench(folder, folder / "environment.json", folder / "verdicts.sqlite")
 
 
 def json_row(benches: list[Bench]) -> tuple[str, ...]:
-    """The document: it holds the argument list itself."""
+    """The row of the JSON document, which holds the argument list itself."""
     schema = closed(json.loads((ROOT / SCHEMA).read_text(encoding="utf-8")))
     faulty = [
         bool(complaints(bench.ask("json", "--", *words, model=model).document, schema))
@@ -79,7 +79,7 @@ def json_row(benches: list[Bench]) -> tuple[str, ...]:
 
 
 def row(form: str, benches: list[Bench], cases: dict[str, list[Case]]) -> tuple[str, ...]:
-    """One format: what its schema says, and how many lists each vLLM reads as the plan has them."""
+    """The row of a format: faulty manifests, and how many lists each vLLM reads as planned."""
     schema_cells = "no schema", "-"
     if form in CLUSTER:
         exports = [bench.documents(form, *CACHED, "--", *words, model=model) for bench, model, words in ways(benches)]
@@ -106,13 +106,13 @@ def schema_of(form: str, documents: list[dict[str, Any]]) -> str:
 
 
 def planned_lists(lists: list[Case], form: str) -> str:
-    """How many lists of a format hold."""
+    """How many lists of a format are read as planned."""
     cases = [case for case in lists if case.form == form]
     return f"{sum(case.holds() for case in cases)} of {len(cases)} as planned"
 
 
 def introduction(lists: int) -> str:
-    """What was run."""
+    """The sentences on what was run."""
     return (
         f"Two models with a stored verdict (one safe, one not), {len(LAUNCHES)} launches each (no arguments; sizes and "
         "a compilation config; arguments full of quotes, blanks, `$`, `{{`, lines, other scripts; a flag of the user's "
@@ -124,7 +124,7 @@ def introduction(lists: int) -> str:
 
 
 def remarks() -> str:
-    """What the table cannot say."""
+    """The sentences below the table."""
     options = "; ".join(f"{form}: {', '.join(sorted(names))}" for form, names in GIVEN.items())
     return (
         f"Options that a format gives itself, and so may differ: {options}. Schemas are closed first: as published "

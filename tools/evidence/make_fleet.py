@@ -1,4 +1,4 @@
-"""Writes fleet.md: a queue of probes, workers that are killed in between, and what is in the store at the end.
+"""Writes fleet.md: workers of a queue of probes are killed, and the verdicts in the store are counted at the end.
 
     .venv/bin/python -m tools.evidence.make_fleet run .cache/fleet.json
     .venv/bin/python -m tools.evidence.make_fleet real .cache/fleet-real.json --python .envs/flag-live/bin/python
@@ -63,7 +63,7 @@ class Fleet:
 
     @property
     def variables(self) -> dict[str, str]:
-        """Of every worker."""
+        """The variables of every worker."""
         return {
             "TUNER_SERVICE_TOKEN_FILE": str(self.folder / "token"),
             "PATH": "/usr/bin:/bin",
@@ -82,7 +82,7 @@ class Fleet:
             self.workers[name] = subprocess.Popen(words, env=self.variables, stdout=log, stderr=log, cwd=ROOT)
 
     def kill(self, chance: random.Random) -> None:
-        """Kill a worker that has a probe."""
+        """Kill a worker that has a probe, if there is one."""
         running = [row for row in self.queue.rows() if row.state == "running" and row.worker not in self.killed]
         if not running:
             return
@@ -93,12 +93,12 @@ class Fleet:
         self.killed[str(row.worker)] = row.id
 
     def is_busy(self) -> bool:
-        """Whether a worker is still there."""
+        """Whether a worker still runs."""
         return any(process.poll() is None for process in self.workers.values())
 
 
 def main() -> None:
-    """Do what is named."""
+    """Run the part that the command line names."""
     parser = argparse.ArgumentParser(description="Write docs/evidence/fleet.md anew.")
     parser.add_argument("part", choices=["run", "real", "page"])
     parser.add_argument("files", nargs="+", type=Path)
@@ -117,7 +117,7 @@ def main() -> None:
 
 
 def stand_in_run(workers: int, seed: int) -> dict[str, Any]:
-    """Sixty probes over some workers; of several, two are killed."""
+    """Run sixty probes with stand-ins. If there are several workers, two are killed."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         serving = serving_in(folder / "env", SETTABLE)
@@ -132,7 +132,7 @@ def stand_in_run(workers: int, seed: int) -> dict[str, Any]:
 
 
 def _nothing(*_: object) -> None:
-    """Put nothing in place: the workers do that for themselves."""
+    """Install no stand-in in this process; the workers install their own."""
 
 
 def real_run(python: Path) -> dict[str, Any]:
@@ -148,7 +148,7 @@ def real_run(python: Path) -> dict[str, Any]:
 def run_fleet(
     folder: Path, words: list[str], settings: Sequence[tuple[str, ...]], workers: int, seed: int
 ) -> dict[str, Any]:
-    """Queue the launches, let the workers work, kill two of several, and count what is there at the end."""
+    """Queue the launches, start the workers, kill two of several, and count the results at the end."""
     (folder / "token").write_text(TOKEN, encoding="utf-8")
     launches = launches_of(Sweep(folder / "configs", ("0.19.1",), "cpu", tuple(settings)))
     options = ("--store", folder / "service.sqlite", "--write-tokens", folder / "token")
@@ -164,7 +164,7 @@ def run_fleet(
 
 
 def watch(fleet: Fleet, launches: int, kills: int, chance: random.Random) -> None:
-    """Wait until all workers ended; kill some at even distances meanwhile."""
+    """Wait until all workers have ended. Meanwhile kill some, at even distances in the queue."""
     marks = [launches * (number + 1) // (kills + 2) for number in range(kills)]
     end = time.monotonic() + LIMIT_S
     while fleet.is_busy():
@@ -180,7 +180,7 @@ def watch(fleet: Fleet, launches: int, kills: int, chance: random.Random) -> Non
 
 
 def outcome(fleet: Fleet) -> dict[str, Any]:
-    """What is stored, what is queued, and what the workers did."""
+    """What is stored, what is left in the queue, and what the workers did."""
     _, body = fleet.live.get("/v1/changes?since=0", TOKEN)  # one page holds a hundred
     lines = [json.loads(json.loads(line)["line"]) for line in body.splitlines()]
     return {

@@ -31,7 +31,7 @@ from tools.evidence.fuzz_faults import FAULTS
 from tools.evidence.page import footer, table, write
 
 CASES = {"hypothesis": 10_000, "atheris": 2_000}
-"""Of each target. What counts branches as well takes twice as long."""
+"""Way to draw cases -> cases of each target. Atheris counts branches, and takes twice as long."""
 TARGETS = {
     "config": "config.json -> shrink -> request",
     "report": "report -> judge",
@@ -51,12 +51,16 @@ TARGETS = {
 EXAMPLES = ROOT / "examples" / "models"
 INSTRUMENTED = ["tuner", "rules", "cache"]
 SEEDS, SEED_BYTES = 64, 4096
-"""Inputs of chance with which atheris begins, and their size: a shorter one ends within a case."""
-WRITTEN_EVERY = 250  # cases: libFuzzer leaves without a word to Python
+"""How many random inputs atheris begins with, and their size. A shorter input ends within a case."""
+ABOUT_FAULTS = (
+    "These faults were found while the targets were made: by a case, or by a look at what a case pointed at. "
+    "Each has a test."
+)
+WRITTEN_EVERY = 250  # cases: libFuzzer ends the process without telling Python
 
 
 def main() -> None:
-    """Run what was asked for; the parts are processes of this script, the whole writes the page."""
+    """Run all parts, each in a process of this script, and write the page; or run one part."""
     parser = argparse.ArgumentParser(description="Hostile input by the thousand.")
     parser.add_argument("--cases", type=int, help="of each target, in place of 10,000 and, by atheris, 2,000")
     parser.add_argument("--configs", type=Path, default=EXAMPLES, help="a folder of folders with a config.json each")
@@ -80,7 +84,7 @@ def main() -> None:
 
 
 def tally_of(way: str, target: str, options: argparse.Namespace) -> Tally:
-    """Run one part in a process of its own, which a signal or a crash of the interpreter would end alone."""
+    """Run a part in a process of its own, so that a crash of the interpreter ends this part alone."""
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "tally.json"
@@ -109,14 +113,14 @@ def tally_of(way: str, target: str, options: argparse.Namespace) -> Tally:
 
 
 def run_hypothesis(target: str, cases: int, configs: Path, file: Path) -> None:
-    """One part: cases as hypothesis draws them."""
+    """A part whose cases hypothesis draws."""
     module = importlib.import_module(f"fuzz.fuzz_{target}")
     with tempfile.TemporaryDirectory() as folder:
         keep(run(module.case, ground(module, Path(folder), configs), cases), file)
 
 
 def run_atheris(target: str, cases: int, configs: Path, file: Path) -> None:
-    """One part: cases that atheris makes of those that reached new branches; libFuzzer ends the process."""
+    """A part whose cases atheris draws: it varies those that reached new branches. libFuzzer ends the process."""
     import atheris  # noqa: PLC0415  only where it is installed
 
     with atheris.instrument_imports(include=INSTRUMENTED):
@@ -136,7 +140,7 @@ def run_atheris(target: str, cases: int, configs: Path, file: Path) -> None:
                 tally.seconds = time.monotonic() - begin
                 keep(tally, file)
             if tally.cases >= cases:
-                os._exit(0)  # inputs that end within a case are none: libFuzzer would count them
+                os._exit(0)  # libFuzzer would also count inputs that end within a case
 
         limits = ["-timeout=0", "-handle_alrm=0", "-rss_limit_mb=0", f"-max_len={2 * SEED_BYTES}"]
         atheris.Setup([sys.argv[0], *limits, str(corpus)], run_input)
@@ -147,7 +151,7 @@ PARTS: dict[str, Callable[[str, int, Path, Path], None]] = {"hypothesis": run_hy
 
 
 def ground(module: Any, folder: Path, configs: Path) -> Any:
-    """What the cases of a target share."""
+    """The state that all cases of a target share."""
     return module.ground(folder, configs) if module.__name__.endswith("config") else module.ground(folder)
 
 
@@ -160,7 +164,7 @@ def keep(tally: Tally, file: Path) -> None:
 
 
 def read_tally(file: Path) -> Tally:
-    """A tally that was kept."""
+    """The tally in a file."""
     document = json.loads(file.read_text(encoding="utf-8"))
     findings = {name: (times, trace) for name, (times, trace) in document["findings"].items()}
     return Tally(Counter(document["words"]), findings, document["seconds"])
@@ -181,14 +185,14 @@ def page(tallies: dict[tuple[str, str], Tally], ways: list[str]) -> list[str]:
         "file in `tests/fuzz/` promises, above all that nothing lost or damaged makes a verdict safe. "
         "`tests/test_fuzz.py` runs some hundred of each."
     )
-    heads = ("input", "drawn by", "cases", "what became of them", "s", "promises broken")
+    heads = ("input", "drawn by", "cases", "outcomes", "s", "promises broken")
     faults = [(fault.target, fault.input_class, fault.symptom, fault.mend, f"`{fault.test}`") for fault in FAULTS]
     return [
         "# Hostile and damaged input",
         introduction,
         table(heads, rows),
         "## What was found, and mended",
-        "Found while the targets were made: by their cases, or by trying what a case pointed at. Each has a test.",
+        ABOUT_FAULTS,
         table(("input", "such as", "what happened", "what happens now", "test"), faults),
         footer("evidence-fuzz"),
     ]

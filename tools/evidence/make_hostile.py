@@ -1,4 +1,4 @@
-"""Models that test the proof: what real engines run of each, and what the tuner decides.
+"""Runs models that test the proof in real engines, and compares the layers that ran with the tuner's decisions.
 
     .venv/bin/python -m tools.evidence.make_hostile engines ENGINES.json [--python PYTHON] [--jobs N] [--only NAME...]
     .venv/bin/python -m tools.evidence.make_hostile decisions DECISIONS.json [--python PYTHON] [--only NAME...]
@@ -9,7 +9,6 @@ hostile_truth.py there; the page cannot be written while an engine contradicts i
 """
 
 import argparse
-import itertools
 import json
 import os
 import subprocess
@@ -27,7 +26,7 @@ from tools.evidence.page import footer, python_of, table, write
 
 ENGINES = ROOT / "tools" / "evidence" / "hostile_engines.py"
 TRACED = {"mode": 2, "backend": "eager"}
-"""As a CPU turns vLLM's own mode, without Inductor, which takes a minute more and keeps the calls that it is given."""
+"""The mode that vLLM takes on a CPU, without Inductor. Inductor takes a minute more, and keeps these models' calls."""
 COMPILED = {"mode": 2, "backend": "inductor"}
 """For models of which a compiler may drop a call."""
 TO_COMPILE = (
@@ -45,7 +44,7 @@ TO_COMPILE = (
     "SideBySide",
 )
 PROMPTS = (7, 300, 7, 40, 41, 550)
-"""Tokens; the last has a part of as many tokens as the launch allows."""
+"""Lengths in tokens. The last is longer than a batch, so vLLM splits it."""
 BATCH = 512
 PLAIN = Launch()
 HEADS = ("model", "launch", "an engine with the flag on", "`true`", "why", "the traces alone", "decided")
@@ -77,7 +76,7 @@ def main() -> None:
 
 
 def save(file: Path, rows: list[dict[str, Any]]) -> None:
-    """Write what was seen."""
+    """Write rows to a file."""
     file.write_text(json.dumps(rows, indent=1), encoding="utf-8")
 
 
@@ -88,7 +87,7 @@ def launches_of(name: str) -> list[Launch]:
 
 
 def launch_words(launch: Launch) -> tuple[str, ...]:
-    """Variables and arguments of a launch, in one row."""
+    """Variables and arguments of a launch, as one list of words."""
     return (*(f"{name}={value}" for name, value in launch.variables.items()), *launch.arguments)
 
 
@@ -96,7 +95,7 @@ def launch_words(launch: Launch) -> tuple[str, ...]:
 
 
 def engines(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """One row a model and launch: what its engine showed."""
+    """A row for each model and launch: the layers that were meant and that ran in its engine."""
     jobs = []
     for name in options.only:
         model = hostile_model(folder / "models", name)
@@ -121,7 +120,7 @@ def cached_job(model: Path, sequences: int, root: str, folder: Path) -> dict[str
 
 
 def engine_job(model: Path, launch: Launch) -> dict[str, Any]:
-    """What `hostile_engines.py` reads."""
+    """The job of a launch, as `hostile_engines.py` reads it."""
     return {
         "name": model.name,
         "launch": list(launch_words(launch)),
@@ -146,7 +145,7 @@ def run_engines(jobs: list[dict[str, Any]], python: Path, processes: int, folder
 
 
 def layers(calls: list[list[str]], place: int) -> str:
-    """The layers of a pass in short, those that were meant (0) or ran (1)."""
+    """The short names of a pass's layers: those that were meant (place 0), or those that ran (place 1)."""
     return " ".join(short(call[place]) for call in calls) or "nothing"
 
 
@@ -159,8 +158,12 @@ def short(layer: str) -> str:
 
 
 def is_wrong(row: dict[str, Any]) -> bool:
-    """Whether a pass got another layer than it meant, or ended early without a word."""
-    calls = itertools.chain.from_iterable(row.get("passes", {}).values())
+    """Whether a pass of an engine ran another layer than was meant."""
+    return any(map(differs, row.get("passes", {}).values()))
+
+
+def differs(calls: list[list[str]]) -> bool:
+    """Whether a call of a pass ran another layer than it meant."""
     return any(meant != ran for meant, ran in calls)
 
 
@@ -172,12 +175,14 @@ def engine_cell(row: dict[str, Any] | None) -> str:
         return f"does not start: {first_words(row['failed'])}"
     if "stopped" in row:
         return f"stops: {first_words(row['stopped'])}"
-    wrong = {length: calls for length, calls in row["passes"].items() if is_wrong({"passes": {length: calls}})}
+    passes = list(row["passes"].items())
+    wrong = [(length, calls) for length, calls in passes if differs(calls)]
     if not wrong:
-        return f"{layers(next(iter(row['passes'].values())), 0)} in every pass, as meant"
-    length, calls = next(iter(wrong.items()))
-    every = "every pass" if len(wrong) == len(row["passes"]) else f"a pass of {length} tokens"
-    return f"{every}: {layers(calls, 0)} meant, {layers(calls, 1)} ran"
+        _, calls = passes[0]
+        return f"{layers(calls, 0)} in every pass, as meant"
+    length, calls = wrong[0]
+    which = "every pass" if len(wrong) == len(passes) else f"a pass of {length} tokens"
+    return f"{which}: {layers(calls, 0)} meant, {layers(calls, 1)} ran"
 
 
 def first_words(text: str) -> str:
@@ -189,7 +194,7 @@ def first_words(text: str) -> str:
 
 
 def decisions(options: argparse.Namespace, folder: Path) -> list[dict[str, Any]]:
-    """One row a model and launch: what the trace proves, and what `tuner plan` writes."""
+    """A row for each model and launch: what the trace proves, and the flag that is decided."""
     groups: dict[tuple[tuple[str, str], ...], list[Asked]] = {}
     for name in options.only:
         for launch in launches_of(name):
@@ -216,7 +221,7 @@ def decision(question: Asked, variables: dict[str, str], finding: ProofFinding) 
 
 
 def write_page(engines: list[dict[str, Any]], decided: list[dict[str, Any]] | None = None) -> None:
-    """hostile.md."""
+    """Write hostile.md."""
     engine = {(row["name"], tuple(row["launch"])): row for row in engines}
     answers = {(row["name"], tuple(row["launch"])): row for row in decided or []}
     rows = []
@@ -262,13 +267,13 @@ INTRODUCTION = (
     "`tests/hostile_models` holds them, and `hostile_truth.py` there says what is true of each.\n\n"
     "An engine of vLLM 0.19.1 ran each with the flag on, and with the MoE operator that a GPU calls.\n"
     "Each call carries the name of its own layer, so one engine shows what was meant and what ran.\n"
-    "`traces alone` is what the proof says without the reasons that name every plugin alike.\n"
+    "`the traces alone` is the result of the proof without the reasons that hold for every plugin.\n"
     "`decided` is the flag that the tuner writes."
 )
 
 
 def cells(answer: dict[str, Any] | None) -> tuple[str, str]:
-    """What the traces alone prove, and the flag; empty if nobody asked."""
+    """What the traces alone prove, and the flag that is decided; both empty if there is no decision."""
     if answer is None:
         return "", ""
     alone = ", ".join(dict.fromkeys(answer["own"])) or "proved"
@@ -276,7 +281,7 @@ def cells(answer: dict[str, Any] | None) -> tuple[str, str]:
 
 
 def check(name: str, word: Word, row: dict[str, Any] | None, answer: dict[str, Any] | None) -> None:
-    """Refuse to write what contradicts itself.
+    """Refuse a row that contradicts itself.
 
     Raises:
         SystemExit: an engine shows something else than is called true, or a wrong `true` was decided.
@@ -288,7 +293,7 @@ def check(name: str, word: Word, row: dict[str, Any] | None, answer: dict[str, A
 
 
 def agrees(word: Word, row: dict[str, Any]) -> bool:
-    """Whether what an engine showed fits the word; what only some starts show fits, too."""
+    """Whether an engine fits the word. Not every start shows a wrong layer, so each engine that starts fits `WRONG`."""
     if word is Word.BROKEN:
         return "failed" in row
     if word is Word.LOUD:

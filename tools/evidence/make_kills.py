@@ -1,10 +1,10 @@
-"""Writes kills.md: a real `tuner cache warm`, killed again and again, and what later starts find.
+"""Writes kills.md: a real `tuner cache warm` is killed many times, and later starts read what it left.
 
     .venv/bin/python -m tools.evidence.make_kills [--environment NAME]... [--kills N] [--seed S]
 
 An undisturbed warm-up says how long one takes; the kills are spread over that time, each at a random moment of its own
-slice, all in one cache root. Whenever that root holds an entry, a server is started from it: vLLM says in its log what
-became of the entry. At last a warm-up is left alone.
+slice, all in one cache root. Whenever that root holds an entry, a server is started from it, and vLLM's log says
+whether the entry was read. The last warm-up is not killed.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from tuner.processes.server_process import ready_server
 
 SMALL = ("--max-model-len", "256", "--max-num-batched-tokens", "256", "--max-num-seqs", "4")
 WHOLE = "'function' object has no attribute 'finalize_loading'"
-"""What vLLM says on a CPU of an artifact that it has read to its end; of a damaged one it says something else."""
+"""The line of vLLM's log on a CPU for an artifact that it has read to its end. A damaged artifact has another line."""
 GONE_S = 60
 LIMIT_S = 900
 
@@ -45,7 +45,7 @@ class Bench:
     folder: Path
 
     def start_warm_up(self) -> subprocess.Popen[str]:
-        """A `tuner cache warm` that has just been started."""
+        """Start a `tuner cache warm`."""
         tuner = [sys.executable, "-m", "tuner", "cache", "warm", str(self.model), "--json"]
         options = ["--python", str(self.python), "--store", str(self.folder / "none.sqlite"), "--cache-root"]
         words = [*tuner, *options, str(self.root), "--", *SMALL]
@@ -53,12 +53,16 @@ class Bench:
         return subprocess.Popen(words, cwd=self.folder, env=environ(self.folder), text=True, **pipes)  # type: ignore[call-overload,no-any-return]
 
     def finish_warm_up(self) -> dict[str, Any]:
-        """What a warm-up says that is left alone."""
+        """Run a warm-up to its end, and return its document."""
         document: dict[str, Any] = json.loads(self.start_warm_up().communicate()[0])
         return document
 
     def kill_after(self, seconds: float) -> tuple[float, bool]:
-        """Start a warm-up and kill it; when, and whether all that it had started ended within a minute."""
+        """Start a warm-up, and kill it.
+
+        Returns:
+            Seconds until the kill, and whether all processes of the warm-up ended within a minute.
+        """
         begin = time.monotonic()
         start_warm_up = self.start_warm_up()
         time.sleep(seconds)
@@ -68,7 +72,7 @@ class Bench:
         return moment, ended_in_time(self.model)
 
     def server_outcome(self) -> str:
-        """What a server of the same launch says of the entries in the root."""
+        """Start a server of the same launch, and say whether it read the entries in the root."""
         log = self.folder / f"server-{time.monotonic_ns()}.log"
         options = ["--python", str(self.python), "--store", str(self.folder / "none.sqlite")]
         serve = [sys.executable, "-m", "tuner", "serve", *options, "--cache-root", str(self.root), str(self.model)]
@@ -98,7 +102,7 @@ def main() -> None:
 
 
 def section(python: Path, folder: Path, kills: int, chance: random.Random) -> list[str]:
-    """The part of one environment."""
+    """The section of an environment."""
     model = folder / "model"
     subprocess.run([python, ROOT / "examples" / "tiny_checkpoint.py", model], cwd=folder, check=True)
     alone = Bench(python, model, folder / "alone", folder).finish_warm_up()
@@ -118,7 +122,7 @@ def section(python: Path, folder: Path, kills: int, chance: random.Random) -> li
 
 
 def row(number: int, moment: float, ended: bool, root: CacheRoot | None, bench: Bench) -> tuple[str, ...]:
-    """What a kill left behind."""
+    """The row of a kill: what it left behind."""
     entries = root.entries if root else ()
     whole = sum(entry.complete is True for entry in entries)
     staging = len(list(bench.root.glob(f"{WARMING}*")))
@@ -128,7 +132,7 @@ def row(number: int, moment: float, ended: bool, root: CacheRoot | None, bench: 
 
 
 def ended_in_time(model: Path) -> bool:
-    """Whether no process is left that was started for this model, waiting for it."""
+    """Wait until all processes for this model have ended; False if they do not end within a minute."""
     end = time.monotonic() + GONE_S
     while any(str(model) in line for line in command_lines()):
         if time.monotonic() > end:

@@ -1,10 +1,10 @@
-"""The arms of launches on a GPU: distances, limits and seconds, and which planted faults were found.
+"""Writes ladder.md: the arms of launches on a GPU, and whether planted faults were found.
 
     .venv/bin/python -m tools.evidence.make_ladder collect RUN...   # adds runs to ladder-gpu.json
     .venv/bin/python -m tools.evidence.make_ladder page             # writes ladder.md
 
 A RUN is a file with the document of `tuner tune --json`, or `FAULT=FILE` for an engine with a planted fault
-(tests/planted_faults). Of a document only what the page shows is kept. A run of the same model, fault, device and
+(tests/planted_faults). Only the fields that the page shows are stored. A run of the same model, fault, device and
 release replaces the one before.
 """
 
@@ -26,7 +26,7 @@ from tuner.ladder.thin_arms import SMALLER
 
 NUMBERS, STORY = PAGES / "ladder-gpu.json", PAGES / "ladder-story.json"
 PLAIN = ""
-"""In the place of a fault: nothing was planted."""
+"""In place of a fault's name: nothing was planted."""
 WHAT = {
     "frozen": "the input of one layer is zero in every CUDA graph",
     "frozen_one_token": "the same in graphs of one token",
@@ -57,7 +57,7 @@ TWINS = {
     "hang": PLAIN,
     "crash": PLAIN,
 }
-"""Fault -> what is planted likewise and is sound. Engines that do not start have the launch without a fault."""
+"""Fault -> its sound twin. For faults that stop the start, the twin is the launch without a fault."""
 HEALED_BY = {
     "frozen": "compiled",
     "frozen_one_token": "compiled",
@@ -94,7 +94,7 @@ ABOUT_STORY = """Real servers get one prompt: without the fault, with it, and un
 `tune`, `plan`, `serve`, `confirm` and `check` tell the same of the launch."""
 ORDER = [arm.name for arm in first_arms(LaunchFacts(eager=False, graphs=True, float32=True, flag=True))]
 Run = dict[str, Any]
-"""What is kept of one document."""
+"""The fields of a document that the page shows."""
 
 
 def run_of(fault: str, document: dict[str, Any]) -> Run:
@@ -124,7 +124,7 @@ def run_of(fault: str, document: dict[str, Any]) -> Run:
 
 
 def ladder_of(part: dict[str, Any]) -> Ladder:
-    """The ladder in a document, without what the document leaves out of it."""
+    """The ladder in a document. Fields that the document leaves out are empty."""
     left_out = {"arguments": [], "worker": "", "variables": {}}
     return convert({**part, **left_out, "gpu": part["gpu"] or "", "prefer": part["prefer"] or ""}, Ladder)
 
@@ -183,7 +183,7 @@ def page(runs: list[Run], story: dict[str, Any]) -> list[str]:
     """The parts of the page.
 
     Args:
-        runs: what is kept of ladders.
+        runs: as `run_of` makes them.
         story: as `make_ladder_story` writes it.
     """
     healthy = [run for run in runs if run["fault"] == PLAIN]
@@ -233,7 +233,7 @@ def false_alarms(healthy: list[Run]) -> str:
 
 
 def setting(run: Run) -> str:
-    """What a run says of its launch, and how its model is smaller than the published one."""
+    """The day of a run, how its model is smaller than the published one, and the finding on its launch."""
     smaller = [text.removeprefix(SMALLER) for text in run["changed"] if text.startswith(SMALLER)]
     return f"{run['made_at'][:10]}, {'; '.join(smaller) or 'fewer layers'}.\nThe launch: {run['word']}, {run['why']}."
 
@@ -274,7 +274,7 @@ def fault_row(run: Run) -> tuple[str, ...]:
 
 
 def is_right(run: Run) -> bool:
-    """Whether a run shows what is known of it: a fault with what heals it, or a sound launch as right."""
+    """Whether a run is as it should be: a fault is found with its remedy, or a sound launch is called right."""
     remedy_arm = "" if run["remedy"] is None else run["remedy"]["arm"]
     if run["fault"] in TWINS:
         return run["word"] != "right" and remedy_arm == HEALED_BY.get(run["fault"], "")

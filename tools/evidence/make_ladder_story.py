@@ -1,4 +1,4 @@
-"""One planted fault from `tuner tune` to a server that runs rightly: writes docs/evidence/ladder-story.json.
+"""Follows a planted fault from `tuner tune` to a right server, and writes docs/evidence/ladder-story.json.
 
     .venv/bin/python -m tools.evidence.make_ladder_story [--python PYTHON] [--fault FAULT] [-- VLLM ARGS]
     .venv/bin/python -m tools.evidence.make_ladder page      # shows it
@@ -37,7 +37,7 @@ Step = dict[str, Any]
 
 
 class Stage:
-    """Where the story is told: a folder, a model, a store, and a fault in every process of vLLM.
+    """The place of the story: a folder, a model, a store, and a fault in every process of vLLM.
 
     Args:
         folder: an empty folder.

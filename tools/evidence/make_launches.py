@@ -1,4 +1,4 @@
-"""Which launches of a model are proved: twenty argument lists, and the plain launch of every published model.
+"""Writes launches.md: which of twenty launches of a model are proved, and the plain launch of each published model.
 
     .venv/bin/python -m tools.evidence.make_launches run --python PYTHON [--jobs N] [--plain] [--cut] OUT.json [NAME...]
     .venv/bin/python -m tools.evidence.make_launches page OUT.json...    # writes launches.md
@@ -99,21 +99,26 @@ def main() -> None:
 
 
 def run_all(options: argparse.Namespace) -> None:
-    """Ask of every launch and keep the answers."""
-    names = options.models or (sorted(path.name for path in MODELS.iterdir()) if options.plain else list(THREE))
+    """Ask about every launch, and store the answers."""
+    names = options.models or default_models(plain=options.plain)
     lists = ("",) if options.plain else LISTS
     launches = list(itertools.product(names, lists))
     answers = Answers(options, launches)
     with tempfile.TemporaryDirectory() as folder:
         place = Path(folder) if options.cut else None
         folders = {name: folder_of(name, place) for name in names}
-        shares_of = [launches[seat :: options.jobs] for seat in range(options.jobs)]
+        parts = [launches[start :: options.jobs] for start in range(options.jobs)]
         with ThreadPoolExecutor(options.jobs) as pool:
-            list(pool.map(lambda share: ask(share, folders, options.python, answers), shares_of))
+            list(pool.map(lambda part: ask(part, folders, options.python, answers), parts))
+
+
+def default_models(*, plain: bool) -> list[str]:
+    """The models of the plain launch, which are all of the examples, or those of the twenty lists."""
+    return sorted(path.name for path in MODELS.iterdir()) if plain else list(THREE)
 
 
 class Answers:
-    """The answers so far, in a file that is whole after each: the command may be ended early."""
+    """The answers so far. The file is written anew after each answer, because the command may be ended early."""
 
     def __init__(self, options: argparse.Namespace, launches: Sequence[tuple[str, str]]) -> None:
         self.options, self.launches = options, launches
@@ -123,7 +128,7 @@ class Answers:
         self.lock = Lock()
 
     def add(self, name: str, words: str, answer: Answer) -> None:
-        """Keep the answer of a launch."""
+        """Store the answer on a launch."""
         with self.lock:
             self.answers[name, words] = slim(answer)
             rows = [
@@ -142,7 +147,7 @@ class Answers:
 
 
 def slim(answer: Answer) -> Answer:
-    """The answer without what a page does not need: calls, hashes of files, values of variables."""
+    """An answer without the parts that the page does not need: calls, hashes of files, values of variables."""
     if "ranks" not in answer:
         return answer
     ranks = [{**rank, "guards": rank["guards"][:5]} for rank in answer["ranks"]]
@@ -162,12 +167,12 @@ def folder_of(name: str, target: Path | None) -> str:
     return str(folder)
 
 
-def ask(share: Sequence[tuple[str, str]], folders: Mapping[str, str], python: str, answers: "Answers") -> None:
-    """Ask of some launches, with one import of vLLM, and keep the answers."""
-    engines = [{"args": [folders[name], *words.split()]} for name, words in share]
+def ask(launches: Sequence[tuple[str, str]], folders: Mapping[str, str], python: str, answers: "Answers") -> None:
+    """Ask about some launches, with one import of vLLM, and store the answers."""
+    engines = [{"args": [folders[name], *words.split()]} for name, words in launches]
     environ = {**os.environ, **SERVER_ENVIRONMENT, **SETTINGS}
     question = WorkerQuery("proof", (), LIMIT, engines=engines)
-    for (name, words), answer in zip(share, query_engines(question, python, lambda _: environ), strict=True):
+    for (name, words), answer in zip(launches, query_engines(question, python, lambda _: environ), strict=True):
         answer_or_failure = {"failure": answer.message} if isinstance(answer, TunerError) else answer
         print(f"{name} {words}: {outcome(answer_or_failure)[0]}", flush=True)
         answers.add(name, words, answer_or_failure)
@@ -184,7 +189,7 @@ def environment_of(python: str) -> Answer:
 
 
 def outcome(answer: Answer) -> tuple[str, str]:
-    """What came of a launch, and why if it is not proved; as `rules.proof` judges, in short."""
+    """Whether a launch is proved, and why not: a short form of the judgement of `rules.proof`."""
     if "failure" in answer:
         return "not traced", answer["failure"]
     failures = list(itertools.chain.from_iterable(rank["failures"] for rank in answer["ranks"]))
@@ -195,7 +200,7 @@ def outcome(answer: Answer) -> tuple[str, str]:
     first = failures[0] if failures else {"code": "", "condition": 0, "fields": {}}
     fields = first["fields"]
     place = f" ({fields['file']}:{fields['line']})" if fields.get("file") else ""
-    detail = str(fields.get("error") or fields.get("guard") or fields.get("mode") or fields.get("class") or "")
+    detail = next((str(fields[name]) for name in ("error", "guard", "mode", "class") if fields.get(name)), "")
     return word, bare(f"condition {first['condition']}: {first['code'].replace('_', ' ')}: {detail[:160]}{place}")
 
 
@@ -229,8 +234,7 @@ def section(document: Answer) -> list[str]:
     parts += [f"### {model}\n\n{launches_table(document, model)}" for model in several]
     plain = [launch for launch in document["launches"] if launch["model"] not in several]
     if plain:
-        parts.append(plain_table(plain))
-        parts.append(plain_summary(plain, document))
+        parts += [plain_table(plain), plain_summary(plain, document)]
     return parts
 
 
@@ -243,13 +247,18 @@ def launches_table(document: Answer, model: str) -> str:
     """The twenty lists of one model."""
     launches = [launch for launch in document["launches"] if launch["model"] == model]
     plain = next(launch["answer"] for launch in launches if not launch["words"])
+    plain_is_proved = outcome(plain)[0] == "proved"
     rows, trues = [], 0
     for launch in launches:
+        arguments = f"`{launch['words'] or '(plain)'}`"
+        ranks = ranks_of(launch["answer"])
         word, why = outcome(launch["answer"])
-        shared = is_shared(launch["words"], plain) and outcome(plain)[0] == "proved"
-        how = "shares the plain proof" if shared else f"its own: {word}"
-        trues += shared or word == "proved"
-        rows.append((f"`{launch['words'] or '(plain)'}`", how, why if not shared else "", ranks_of(launch["answer"])))
+        if plain_is_proved and is_shared(launch["words"], plain):
+            trues += 1
+            rows.append((arguments, "shares the plain proof", "", ranks))
+        else:
+            trues += word == "proved"
+            rows.append((arguments, f"its own: {word}", why, ranks))
     head = table(("arguments", "proof", "why not", "ranks, seconds"), rows)
     return f"{head}\n\n{trues} of {len(rows)} get `true`."
 
@@ -280,7 +289,7 @@ def plain_table(launches: Sequence[Answer]) -> str:
 
 
 def plain_summary(launches: Sequence[Answer], document: Answer) -> str:
-    """Seconds in short."""
+    """The sentence on the seconds of the plain launches."""
     ranks = itertools.chain.from_iterable(launch["answer"].get("ranks", ()) for launch in launches)
     traced = [rank for rank in ranks if rank["status"] == "traced"]
     whole = [sum(rank["seconds"].values()) for rank in traced]

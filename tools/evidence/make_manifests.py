@@ -2,8 +2,8 @@
 
 .venv/bin/python -m tools.evidence.make_manifests    # five minutes on two cores, most of it the probe of two models
 
-Every finding was looked at in its file; `JUDGED` holds the judgement with the number that it is about, and the page is
-not written if the number has changed since.
+A person has read every finding in its file. `JUDGEMENTS` has the judgement and the number of findings that it is about.
+If the number has changed since, the page is not written.
 """
 
 import json
@@ -47,9 +47,14 @@ JUDGEMENTS = {
     ),
     "cache-on-no-volume": (3, 3, "Three times `docker run` without a volume at the folder of the cache."),
 }
-"""Rule -> findings that were looked at, how many of them are true, and what they are."""
+"""Rule -> how many findings a person has read, how many of them are true, and what they are."""
+NOTES = {
+    "version-unknown": "No image, or one whose tag names no vLLM version. All true.",
+    "model-unknown": "Hub ids that are neither in the hub cache nor below --configs, addresses and variables.",
+}
+"""Rule that gives notes -> what the notes are."""
 UNEDITED = re.compile("by hand|may hold|is not written; give|the edit")
-"""What `apply` says of launches that it leaves alone; its other sentences are the warnings of `tuner serve`."""
+"""Sentences of `apply` on launches that it does not edit. Its other sentences are the warnings of `tuner serve`."""
 HIDDEN = re.compile(r"(?<=^the value of ).*(?= is not written)")
 CONFIG = "--compilation-config"
 WRONG_FLAG = '{"fast_moe_cold_start": true}'
@@ -120,7 +125,7 @@ def launches_section(document: dict) -> str:
 
 
 def readings_section() -> str:
-    """How rightly the launches are read of which a person wrote the argument lists."""
+    """How the launches are read whose argument lists a person wrote down."""
     by_hand = json.loads((ROOT / HAND).read_text(encoding="utf-8"))["launches"]
     numbers = Counter(outcome.reading for outcome in outcomes(ROOT / MANIFESTS, by_hand))
     rows = [(str(reading), str(numbers[reading])) for reading in Reading]
@@ -139,25 +144,16 @@ def readings_section() -> str:
 
 
 def as_published_section(document: dict) -> str:
-    """Findings without any knowledge but the files, each kind judged."""
+    """Findings in the files alone, with the judgement on each kind."""
     counts = document["summary"]["findings"]
     for rule, (number, _, _) in JUDGEMENTS.items():
         if counts.get(rule) != number:
-            sys.exit(f"{rule}: {counts.get(rule)} findings, {number} were judged; look at them again")
+            sys.exit(f"{rule}: {counts.get(rule)} findings, {number} were judged; read them again")
     rows = [
         (rule, str(number), f"{true} true, {number - true} false", meaning)
         for rule, (number, true, meaning) in JUDGEMENTS.items()
     ]
-    rows += [
-        (rule, str(counts[rule]), "notes", meaning)
-        for rule, meaning in (
-            ("version-unknown", "No image, or one whose tag names no vLLM version. All true."),
-            (
-                "model-unknown",
-                "Hub ids that are neither in the hub cache nor below --configs, addresses and variables.",
-            ),
-        )
-    ]
+    rows += [(rule, str(counts[rule]), "notes", meaning) for rule, meaning in NOTES.items()]
     other = sorted(set(counts) - {row[0] for row in rows})
     return "\n\n".join(
         [
@@ -173,7 +169,7 @@ def as_published_section(document: dict) -> str:
 
 
 def verdicts_section(document: dict, store: str) -> str:
-    """Findings with verdicts of the models that have an example configuration."""
+    """Findings with verdicts on the models that have an example configuration."""
     numbers = Counter((launch["model"], launch["verdict"]) for launch in document["launches"] if launch["verdict"])
     rows = [(model, str(number), verdict) for (model, verdict), number in numbers.items()]
     about = [
@@ -201,12 +197,12 @@ def verdicts_section(document: dict, store: str) -> str:
 
 
 def without_folder(text: str, store: str) -> str:
-    """A message without folders of this run."""
+    """A message without the folders of this run."""
     return text.replace(str(Path(store).parent), "FOLDER")[:220]
 
 
 def wrong_flag_section(place: Path, options: tuple[str, ...]) -> str:
-    """`true` written into every launch that can be edited, and what the check then says."""
+    """The findings after `true` was written into every launch that can be edited."""
     folder, number, drafts = place / "planted", 0, 0
     for file in sorted((ROOT / MANIFESTS).glob("*/*.yaml")):
         text, launches = with_wrong_flag(file)
@@ -239,7 +235,7 @@ def has_draft(launch: ManifestLaunch) -> bool:
 
 
 def with_wrong_flag(file: Path) -> tuple[str, list[ManifestLaunch]]:
-    """A manifest with `true` in each launch that has no compilation config, as far as they can be edited one by one."""
+    """A manifest with `true` in each launch that has no compilation config and can be edited, and these launches."""
     text, changed = read_manifest(file), []
     for index, launch in reversed(list(enumerate(launches_in(file.name, text)))):
         if any("compilation" in word or word.startswith(("-cc", "...")) for word in launch.args):
@@ -250,28 +246,26 @@ def with_wrong_flag(file: Path) -> tuple[str, list[ManifestLaunch]]:
             launches = launches_in(file.name, after)
         except (NotEditable, ValueError):
             continue
-        others = [launch_before.args for launch_before in launches_in(file.name, text)]
-        if [launch_after.args for launch_after in launches] == [
-            *others[:index],
-            change.of(launch.args),
-            *others[index + 1 :],
-        ]:
+        expected = [other.args for other in launches_in(file.name, text)]
+        expected[index] = change.of(launch.args)
+        if [other.args for other in launches] == expected:
             text = after
             changed.append(launch)
     return text, changed
 
 
 def apply_section(place: Path, options: tuple[str, ...]) -> str:
-    """`apply --write` twice over a copy."""
+    """The edits of `apply --write`, which runs twice over a copy."""
     folder = place / "edited"
     shutil.copytree(ROOT / MANIFESTS, folder)
     first = run(TUNER, "apply", "--write", *options, str(folder))
     second = run(TUNER, "apply", "--write", *options, str(folder))
     files = re.findall(r": (\d+) launch(?:es)? changed$", first.stdout, re.MULTILINE)
-    sentences = [line.split(": ", 2)[-1] for line in first.stderr.splitlines() if re.match(r"tuner: \S+?:\d+: ", line)]
-    reasons = Counter(
-        re.sub(r"at line \d+ ", "", HIDDEN.sub("…", sentence)) for sentence in sentences if UNEDITED.search(sentence)
-    )
+    reasons: Counter[str] = Counter()
+    for line in first.stderr.splitlines():
+        sentence = line.split(": ", 2)[-1]
+        if re.match(r"tuner: \S+?:\d+: ", line) and UNEDITED.search(sentence):
+            reasons[re.sub(r"at line \d+ ", "", HIDDEN.sub("…", sentence))] += 1
     rows = [
         ("launches edited", str(sum(map(int, files)))),
         ("files edited", str(len(files))),

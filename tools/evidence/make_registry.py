@@ -5,7 +5,7 @@ make catalogue                                        # both CPU releases and th
 .venv/bin/python -m tools.evidence.make_registry gpu SWEEP.json BUNDLE.jsonl COMMIT    # from a GPU machine
 
 The catalogue of a release is a bundle for `tuner verdicts import`. The verdicts of a release are kept below `.cache/`
-until its page is written, so that a run which was stopped goes on where it was.
+until its page is written, so that a stopped run can continue.
 """
 
 import itertools
@@ -92,7 +92,7 @@ def can_be_set(document: dict) -> bool:
 
 
 def proofs_of_launches(results: list[dict], python: str, store: tuple[str, ...]) -> list[str]:
-    """Prove the commonest launches of each published model that is `uniform`; the page's section on them."""
+    """Prove the commonest launches of each published model that is `uniform`, and return the section on them."""
     models = [
         Path(result["model"]["name"]).name
         for result in results
@@ -118,7 +118,7 @@ def proofs_of_launches(results: list[dict], python: str, store: tuple[str, ...])
 
 
 def proof_cell(document: dict, words: str) -> str:
-    """What the proof of a launch says: its word, and the first reason if it is not proved."""
+    """The word of a launch's proof, and the first reason if the launch is not proved."""
     for proof in document["evidence"]["proofs"]:
         if proof["arguments"] == words.split():
             reasons = [reason["text"] for reason in proof["reasons"]]
@@ -160,7 +160,7 @@ def without_folder(bundle: str, folder: str) -> str:
 
 
 def counts(summary: dict, results: list[dict]) -> str:
-    """The summary as a table. Results on made configs have a column of their own."""
+    """The summary as a table. Results on configs that this project made have a column of their own."""
     on_project_configs = Counter(outcome(result) for result in results if has_project_config(result))
     numbers = dict(summary["verdicts"])
     numbers |= {f"failed: {kind}": number for kind, number in summary["failed"].items()}
@@ -174,7 +174,7 @@ def counts(summary: dict, results: list[dict]) -> str:
 
 
 def outcome(result: dict) -> str:
-    """The verdict, or the kind of failure, in the words of the table."""
+    """The verdict or the kind of failure, as the table names it."""
     return str(result["verdict"]) if "verdict" in result else f"failed: {result['error']['kind']}"
 
 
@@ -208,12 +208,12 @@ def name_of(result: dict) -> str:
 
 
 def single_line(text: str, width: int = 300) -> str:
-    """One line without the folders of the machine that said it."""
+    """A text as one line, without the folders of the machine."""
     return " ".join(bare(text).split())[:width]
 
 
 def reasons_list(results: list[dict], word: str) -> str:
-    """Each architecture of this verdict with its reasons."""
+    """The architectures with this verdict, and their reasons."""
     chosen = [result for result in results if result.get("verdict") == word]
     items = [f"- {name_of(result)}: {'; '.join(map(single_line, verdict_reasons(result)[:4]))}" for result in chosen]
     return "\n".join(items) or "None."
@@ -273,7 +273,7 @@ def worker_seconds(evidence: dict) -> float:
 
 def zoo_page(folder: Path) -> None:
     """The zoo's confusion table in both environments."""
-    parts = ["# The zoo: true verdict against found verdict"]
+    parts = ["# The zoo: true verdicts, and verdicts of the probe"]
     for environment in ("current", "flag-live"):
         documents = probed_zoo(environment, folder / environment)
         word_of = {Path(document["model"]["name"]).name: document.get("verdict", "error") for document in documents}
@@ -287,7 +287,7 @@ def zoo_page(folder: Path) -> None:
 
 
 def zoo_command(environment: str) -> tuple[str, ...]:
-    """How the zoo is probed; PYTHONPATH names its folder."""
+    """The command that probes the zoo; its folder stands in PYTHONPATH."""
     return ("tuner", "probe", "--json", "--python", python_of(environment), "ZOO/*")
 
 
@@ -305,14 +305,14 @@ def probed_zoo(environment: str, folder: Path) -> list[dict]:
 
 
 def confusion(word_of: dict[str, str]) -> str:
-    """Rows: what is true; columns: what was found."""
+    """The confusion table: a row for each true verdict, a column for each verdict of the probe."""
     words = ["uniform", "conditional", "reordered", "repeated", "not_compiled", "inconclusive", "error"]
     rows = []
     for truth in words[:4]:
         number_of = Counter(word_of[name] for name, model in ZOO.items() if model.verdict == truth)
         rows.append((f"**{truth}**", *(str(number_of[word] or "") for word in words)))
     unsafe = sum(word_of[name] == "uniform" for name, model in ZOO.items() if model.verdict != "uniform")
-    return table(("true / found", *words), rows) + f"\n\nUnsafe models called uniform: {unsafe}."
+    return table(("true / probe", *words), rows) + f"\n\nUnsafe models called uniform: {unsafe}."
 
 
 def seconds_line(documents: list[dict]) -> str:
@@ -322,7 +322,7 @@ def seconds_line(documents: list[dict]) -> str:
 
 
 def models_table() -> str:
-    """What each model of the zoo is."""
+    """The models of the zoo with their true verdicts."""
     rows = [(name, truth.verdict, " or ".join(truth.accepted)) for name, truth in ZOO.items()]
     return "## The models\n\n`tests/zoo/zoo.py` defines them.\n\n" + table(("model", "true", "accepted"), rows)
 

@@ -1,4 +1,4 @@
-"""What ran in real engines, against what the models meant: the replay probe, engine by engine.
+"""Runs the replay probe in real engines, and writes which layers were meant and which ran in each.
 
     .venv/bin/python -m tools.evidence.make_replay run --python PYTHON OUT.json [--jobs N] [-- VLLM ARGS]
     .venv/bin/python -m tools.evidence.make_replay page OUT.json... [--stamps TRACE.json STEP.json]   # writes replay.md
@@ -10,7 +10,6 @@ flag on and off; eager, and compiled; on a GPU with piecewise CUDA graphs and wi
 """
 
 import argparse
-import itertools
 import json
 import os
 import shutil
@@ -42,9 +41,9 @@ HOSTILE = {
     "DeadResult": "nobody reads what its first experts give, and the compiler drops the call",
     "SmallBatchOutside": "a batch of at most 8 tokens goes round the compiled code and leaves out layer 1",
 }
-"""Of tests/hostile_models: what is wrong in each."""
+"""Model of tests/hostile_models -> what is wrong in it."""
 PICTURED = "ERNIE-4.5-VL with images, cut, under another name"
-"""Its processor is made by processors.py."""
+"""The model that gets images; processors.py makes its processor."""
 MORE = {PICTURED: ("--trust-remote-code", "--mm-encoder-attn-backend", "TORCH_SDPA")}
 """Model -> its further arguments."""
 ALIAS, SAME_CLASS = "ErnieUnderAnotherName", "ernie45_vl:Ernie4_5_VLMoeForConditionalGeneration"
@@ -55,7 +54,7 @@ def register() -> None:
     ModelRegistry.register_model("{ALIAS}", "vllm.model_executor.models.{SAME_CLASS}")
 """
 QWEN = MODELS / "Qwen--Qwen3-30B-A3B"
-"""The config of the hostile models is a cut one of this."""
+"""The hostile models have this config, cut."""
 TWO_SETS = ROOT / "examples" / "two_expert_sets"
 PLUGINS = (TWO_SETS, ROOT / "tests" / "hostile_models")
 SMALL = ("--max-model-len", "512", "--max-num-batched-tokens", "256", "--max-num-seqs", "16")
@@ -75,7 +74,7 @@ KINDS = {"qwen3-moe": "all layers run, in order", "two-expert-sets": "owns two s
 HEADS = ("model", "engine", "flag", "passes", "replayed", "calls", "ran what was meant", "seen")
 PASS_HEADS = ("engine, flag on", "tokens of", "passes", "replayed", "meant", "ran")
 TOKENS_OF = {"one": "text alone", "image": "text and image", "image_alone": "an image alone"}
-"""Request that first caused a pass -> what was in it."""
+"""Request that first caused a pass -> what the request held."""
 HOW_MADE = {
     "H100 80GB HBM3": "ERNIE's class is not made to be compiled, so it has no piecewise graphs; vLLM switches the flag "
     "off for its name. Llama-4 has a shared expert, which vLLM runs on a stream of its own in batches of up to 256 "
@@ -90,7 +89,7 @@ HOW_MADE = {
     "2 processes each": "As above, with two GPUs of 141 GB; behind `--` also `--tensor-parallel-size 2`, and for "
     "qwen3-moe `--enable-expert-parallel`. The passes are those of both processes.",
 }
-"""End of a place -> how its table was made."""
+"""End of a place's name -> how its table was made."""
 ABOUT_IMAGES = (
     "ERNIE gives tokens of text to one set of experts and those of images to another; in a pass of text alone, or of "
     "an image alone, one set is left out, and counting goes wrong. Pass by pass, with images:"
@@ -101,7 +100,15 @@ LIMIT_S = 580
 
 @dataclass(frozen=True)
 class Case:
-    """Two engines, the flag on and off: the model's name and folder, the mode's name and arguments, any cut config."""
+    """Two engines, with the flag on and off.
+
+    Attributes:
+        model: the model's name on the page.
+        folder: its folder.
+        mode: the name of the engine's mode.
+        args: the arguments behind the model.
+        thin: the cut config that stands for the model; None if the folder is served as it is.
+    """
 
     model: str
     folder: Path
@@ -119,7 +126,7 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="engines at once")
     parser.add_argument("--graphs", action="store_true", help="on a GPU: with CUDA graphs of both kinds")
     parser.add_argument("--models", nargs="+", help="only those whose names begin so")
-    parser.add_argument("--stamps", type=Path, nargs="+", help="what benchmarks/stamps.py said: trace, then step")
+    parser.add_argument("--stamps", type=Path, nargs="+", help="output of benchmarks/stamps.py: trace, then step")
     words, vllm_args = split_words(sys.argv[1:])
     options = parser.parse_args(words)
     if options.what == "page":
@@ -131,7 +138,7 @@ def main() -> None:
 
 
 def run(python: Path, folder: Path, vllm_args: tuple[str, ...], options: argparse.Namespace) -> None:
-    """All engines; what is known is written after each."""
+    """Run all engines, and write the results after each case."""
     for kind in KINDS:
         script = [python, ROOT / "examples" / "tiny_checkpoint.py", folder / kind, "--kind", kind]
         subprocess.run(script, cwd=folder, check=True, stdout=sys.stderr)
@@ -147,7 +154,7 @@ def run(python: Path, folder: Path, vllm_args: tuple[str, ...], options: argpars
 
 
 def cases_of(python: Path, folder: Path, vllm_args: tuple[str, ...], options: argparse.Namespace) -> list[Case]:
-    """Every model in every mode, those that are named alone."""
+    """Every model in every mode, or only the models that the command line names."""
     compiled = {name: ("--compilation-config", f'{{"cudagraph_mode": "{mode}"}}') for name, mode in GRAPHS.items()}
     modes = {"eager": EAGER, **(compiled if options.graphs else COMPILED)}
     folders = {kind: folder / kind for kind in KINDS}
@@ -156,19 +163,19 @@ def cases_of(python: Path, folder: Path, vllm_args: tuple[str, ...], options: ar
     beginnings = tuple(options.models or ("",))
     if options.graphs and PICTURED.startswith(beginnings):
         folders[PICTURED] = with_processor(PUBLISHED["ERNIE-4.5-VL, cut"], folder / "pictured", python)
+    variants = VARIANTS if options.graphs else {}
     cases = []
     for mode, args in modes.items():
+        common = (*args, *SMALL, *vllm_args)
         for model, path in folders.items():
-            cases.append(
-                Case(model, path, mode, (*args, *SMALL, *vllm_args, *MORE.get(model, ())), stand_in_config(model, path))
-            )
-        for variant, (kind, more) in VARIANTS.items() if options.graphs else ():
-            cases.append(Case(variant, folders[kind], mode, (*args, *SMALL, *vllm_args, *more), None))
+            cases.append(Case(model, path, mode, (*common, *MORE.get(model, ())), stand_in_config(model, path)))
+        for variant, (kind, more) in variants.items():
+            cases.append(Case(variant, folders[kind], mode, (*common, *more), None))
     return [case for case in cases if case.model.startswith(beginnings)]
 
 
 def stand_in_config(model: str, path: Path) -> dict[str, Any] | None:
-    """What stands for a published model, whose weights are not here."""
+    """The cut config that stands for a published model, whose weights are not here; None for a thin checkpoint."""
     if model in KINDS:
         return None
     config = shrink(json.loads((path / "config.json").read_text(encoding="utf-8"))).config
@@ -189,7 +196,7 @@ def with_processor(published: Path, folder: Path, python: Path) -> Path:
 
 
 def write_plugin(folder: Path) -> None:
-    """A plugin of vLLM's that registers a class once more."""
+    """Write a plugin of vLLM that registers a class under a second name."""
     info = folder / "another_name-1.0.dist-info"
     info.mkdir(parents=True)
     (folder / "another_name.py").write_text(REGISTER, encoding="utf-8")
@@ -200,7 +207,7 @@ def write_plugin(folder: Path) -> None:
 
 
 def run_engines(python: Path, case: Case, plugin: Path) -> list[dict[str, Any]]:
-    """The engines of a case, and what came of each."""
+    """Run the two engines of a case, and return their rows."""
     engines = [{"flag": flag, "eager": False} for flag in (True, False)]
     question = WorkerQuery("replay", (str(case.folder), *case.args), LIMIT_S, more={"thin": case.thin}, engines=engines)
     answers = query_engines(question, str(python), lambda _: variables(plugin))
@@ -209,7 +216,7 @@ def run_engines(python: Path, case: Case, plugin: Path) -> list[dict[str, Any]]:
 
 
 def row_of(head: dict[str, Any], answer: Answer | TunerError) -> dict[str, Any]:
-    """An engine, and what the rules say of it."""
+    """The row of an engine, with the word of the rules and its reason."""
     if isinstance(answer, TunerError):
         return {**head, "word": "failed", "reason": f"{answer} {answer.hint}", "passes": []}
     word, reason = judge({**head, **answer})
@@ -217,7 +224,7 @@ def row_of(head: dict[str, Any], answer: Answer | TunerError) -> dict[str, Any]:
 
 
 def judge(row: dict[str, Any]) -> tuple[str, str]:
-    """What the rules say of an engine."""
+    """The word of the rules on an engine, and its reason."""
     name = "flag_on" if row["flag"] else "flag_off"
     parts = ("engine", "changed", "registered", "lost", "passes")
     replay = {"name": name, "status": "ran", "detail": "", "made_at": "", **{part: row[part] for part in parts}}
@@ -226,7 +233,7 @@ def judge(row: dict[str, Any]) -> tuple[str, str]:
 
 
 def variables(plugin: Path) -> dict[str, str]:
-    """Of an engine: the plugins."""
+    """The variables of an engine, with the plugins in PYTHONPATH."""
     paths = os.pathsep.join(filter(None, [*map(str, PLUGINS), str(plugin), os.environ.get("PYTHONPATH")]))
     return {**os.environ, **SERVER_ENVIRONMENT, "PYTHONPATH": paths, "VLLM_LOGGING_LEVEL": "WARNING"}
 
@@ -244,7 +251,7 @@ def where(python: Path) -> str:
 
 
 def write_page(documents: list[dict[str, Any]], stamps: list[dict[str, Any]]) -> None:
-    """A table for each environment."""
+    """Write the page, with a table for each environment."""
     introduction = (
         "Each MoE call is stamped twice on the device: the layer that the model called, and the layer that ran. "
         "`replayed`: passes that came from captured CUDA graphs, with no Python in between. An engine of several "
@@ -255,10 +262,10 @@ def write_page(documents: list[dict[str, Any]], stamps: list[dict[str, Any]]) ->
         introduction,
         *(f"`{name}`: {words}." for name, words in (KINDS | HOSTILE).items()),
     ]
-    for place in dict.fromkeys(_place(document) for document in documents):
-        rows = list(
-            itertools.chain.from_iterable(document["rows"] for document in documents if _place(document) == place)
-        )
+    rows_of_place: dict[str, list[dict[str, Any]]] = {}
+    for document in documents:
+        rows_of_place.setdefault(_place(document), []).extend(document["rows"])
+    for place, rows in rows_of_place.items():
         parts += _parts_of(place, rows)
     if stamps:
         parts += _stamps(*stamps)
@@ -275,9 +282,12 @@ def _parts_of(place: str, rows: list[dict[str, Any]]) -> list[str]:
     """The section of one place: its table, how it was made, and the passes of engines that saw images."""
     parts = [f"## {place}", table(HEADS, [_row(row) for row in rows])]
     parts += [text for end, text in HOW_MADE.items() if place.endswith(end)]
-    pictured = [row for row in rows if row["model"] == PICTURED and row["flag"] and row["passes"]]
-    if pictured:
-        parts += [ABOUT_IMAGES, table(PASS_HEADS, list(itertools.chain.from_iterable(map(_by_pass, pictured))))]
+    passes: list[tuple[str, ...]] = []
+    for row in rows:
+        if row["model"] == PICTURED and row["flag"]:
+            passes += _by_pass(row)
+    if passes:
+        parts += [ABOUT_IMAGES, table(PASS_HEADS, passes)]
     return parts
 
 
@@ -288,15 +298,14 @@ def _place(document: dict[str, Any]) -> str:
 
 
 def _by_pass(row: dict[str, Any]) -> list[tuple[str, ...]]:
-    """The passes of an engine: which experts were meant, and which ran."""
+    """A row for each kind of pass of an engine: which experts were meant, and which ran."""
     rows = []
     for replay_pass in row["passes"]:
+        tokens, count = TOKENS_OF[replay_pass["request"]], str(replay_pass["count"])
+        replayed = "yes" if replay_pass["replayed"] else "no"
         meant, ran = _short_names(replay_pass["called"]), _short_names(replay_pass["ran"])
         difference = "the same" if meant == ran else f"**{ran}**"
-        replayed = "yes" if replay_pass["replayed"] else "no"
-        rows.append(
-            (row["mode"], TOKENS_OF[replay_pass["request"]], str(replay_pass["count"]), replayed, meant, difference)
-        )
+        rows.append((row["mode"], tokens, count, replayed, meant, difference))
     return rows
 
 
@@ -305,17 +314,17 @@ def _short_names(layers: list[str]) -> str:
 
 
 def _row(row: dict[str, Any]) -> tuple[str, ...]:
-    passes = row["passes"]
     word, reason = (row["word"], row["reason"]) if row["word"] == "failed" else judge(row)
-    counts = (
-        sum(replay_pass["count"] for replay_pass in passes),
-        sum(replay_pass["count"] for replay_pass in passes if replay_pass["replayed"]),
-    )
-    calls = sum(replay_pass["count"] * len(replay_pass["called"]) for replay_pass in passes)
+    count, replayed, calls = 0, 0, 0
+    for replay_pass in row["passes"]:
+        count += replay_pass["count"]
+        calls += replay_pass["count"] * len(replay_pass["called"])
+        if replay_pass["replayed"]:
+            replayed += replay_pass["count"]
     right = {"equal": "yes", "wrong_layer": "**no**"}.get(word, word)
     why = reason if word != "equal" else ""
     flag = "on" if row["flag"] else "off"
-    return (row["model"], row["mode"], flag, *map(str, counts), str(calls), right, why[:260])
+    return (row["model"], row["mode"], flag, str(count), str(replayed), str(calls), right, why[:260])
 
 
 def _stamps(trace: dict[str, Any], step: dict[str, Any] | None = None) -> list[str]:

@@ -1,4 +1,4 @@
-"""Writes serve-as-vllm.md: a real `vllm serve` and the same under `tuner serve`, side by side.
+"""Writes serve-as-vllm.md: a real `vllm serve` beside the same launch under `tuner serve`.
 
     make evidence
 
@@ -28,7 +28,7 @@ def main() -> None:
     """Make the page."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        os.environ["TMPDIR"] = name  # all that can be written in the container
+        os.environ["TMPDIR"] = name  # the only folder that can be written in the container
         model = checkpoint_in(folder)
         alone = (str(PYTHON.with_name("vllm")), "serve")
         under = (str(TUNER), "serve", "--python", str(PYTHON), "--store", str(folder / "none.sqlite"))
@@ -53,20 +53,20 @@ def main() -> None:
 
 
 def stream_row(who: str, command: tuple[str, ...], folder: Path) -> tuple[str, ...]:
-    """How a server ends whose client still reads."""
+    """The row of a server that is stopped while its client still reads."""
     server = stopped_in_mid_stream(command, folder, signal.SIGTERM)
     streamed, finished = ("yes" if server.streamed else "no"), ("yes" if server.finished else "no")
     return who, f"`{server.program}`", streamed, finished, str(server.code)
 
 
 def container_row(who: str, command: tuple[str, ...], folder: Path) -> tuple[str, ...]:
-    """How a server ends that is all there is in its container."""
+    """The row of a server that is process 1 of its container."""
     program, pid, text, code = stopped_in_a_container(command, folder)
     return who, f"`{program}`", str(pid), text.strip(), str(code)
 
 
 def code_row(args: list[str], commands: dict[str, tuple[str, ...]], model: str, folder: Path) -> tuple[str, ...]:
-    """With which code each ends."""
+    """The row of arguments that vLLM refuses: the exit code of each command."""
     codes = [
         subprocess.run((*words, model, *args), cwd=folder, capture_output=True, check=False).returncode
         for words in commands.values()

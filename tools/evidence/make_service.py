@@ -4,7 +4,7 @@
 .venv/bin/python -m tools.evidence.make_service load                # one part, and the page with the others as before
 .venv/bin/python -m tools.evidence.make_service page                # the page alone
 
-What each part counted is kept in `docs/evidence/service.json`, for the page. The load needs a quiet machine.
+The counts of each part are stored in `docs/evidence/service.json`, for the page. The load needs a quiet machine.
 """
 
 import argparse
@@ -41,7 +41,7 @@ PARTS = [*FAULTS, FUZZ, LOAD]
 
 
 def main() -> None:
-    """Run what is named, and write the page if nothing is missing."""
+    """Run the parts that the command line names, and write the page if no part is missing."""
     parser = argparse.ArgumentParser(description="Write docs/evidence/service.md anew.")
     parser.add_argument("parts", nargs="*", choices=[*PARTS, "page", []], default=[])
     parser.add_argument("--kills", type=int, default=200)
@@ -82,20 +82,20 @@ def main() -> None:
 
 
 def results() -> dict[str, Any]:
-    """What each part counted last, and how many seconds it took."""
+    """Part -> its last counts, and the seconds that it took."""
     numbers: dict[str, Any] = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     return numbers
 
 
 def keep(part: str, result: dict[str, Any]) -> None:
-    """Put what a part counted in the place of what it counted before."""
+    """Store the counts of a part in place of its last ones."""
     draft = RESULTS.with_suffix(".draft")
     draft.write_text(json.dumps({**results(), part: result}, indent=1) + "\n")
     draft.replace(RESULTS)
 
 
 def send_damaged_requests(folder: Path, count: int) -> dict[str, Any]:
-    """Requests of chance to each endpoint; one that breaks a promise ends the run."""
+    """Send damaged requests to each endpoint. A request that breaks a promise ends the run."""
     ground = fuzz_service.ground(folder)
     statuses: dict[str, int] = {}
     for endpoint in ENDPOINTS:
@@ -114,7 +114,7 @@ def send_damaged_requests(folder: Path, count: int) -> dict[str, Any]:
 
 
 def page() -> None:
-    """Write the page from what was kept; nothing is written while a part was never run."""
+    """Write the page from the stored counts, unless a part was never run."""
     numbers = results()
     missing = [part for part in PARTS if part not in numbers]
     if missing:
@@ -140,7 +140,7 @@ def page() -> None:
 
 
 def fault_row(part: str, document: dict[str, Any]) -> tuple[str, ...]:
-    """One fault's line of the table."""
+    """The row of a fault."""
     counts = dict(document["counted"])
     failed = counts.pop("lost", counts.pop("wrong", 0))
     return (
@@ -166,7 +166,7 @@ LOAD_HEADS = (
 
 
 def load_row(name: str, numbers: dict[str, Any]) -> tuple[str, ...]:
-    """One server's line of the table."""
+    """The row of a server."""
     names = ("sent", "wrong", "errors", "p50_ms", "p99_ms", "p99.9_ms", "cpu_ms", "peak_mb")
     return name, *(str(numbers[word]) for word in names)
 
@@ -194,7 +194,7 @@ FAULT_TEXTS = {
     FUZZ: "Damaged requests to each endpoint, by the statuses of their answers. A status of 500 or more, a "
     "refusal that is no JSON document, or a verdict that is stored would end the run.",
 }
-"""What each fault is, and what is counted of it."""
+"""Fault -> what it is, and what is counted."""
 ABOUT_LOAD = (
     "Decisions and admissions by turns, of three models in five launches each, from a process of its own. Before the "
     "load each answer was compared with `tuner plan`, or with what `tuner apply` writes into the pod; under the load "

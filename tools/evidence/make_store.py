@@ -4,7 +4,7 @@
 .venv/bin/python -m tools.evidence.make_store kills damage --kills 20  # these alone; the page, once all have been run
 .venv/bin/python -m tools.evidence.make_store page                     # the page alone
 
-What each part counted is kept in `.cache/store`, for the page.
+The counts of each part are stored in `.cache/store`, for the page.
 """
 
 import argparse
@@ -29,7 +29,7 @@ RESULTS = ROOT / ".cache" / "store"
 
 
 def main() -> None:
-    """Run what is named, and write the page if nothing is missing."""
+    """Run the parts that the command line names, and write the page if no part is missing."""
     parser = argparse.ArgumentParser(description="Write docs/evidence/store.md anew.")
     parser.add_argument("parts", nargs="*", choices=[*STORMS, SPEED, "page", []], default=[])
     parser.add_argument("--kills", type=int, default=1_000)
@@ -50,7 +50,7 @@ def main() -> None:
 
 
 def page() -> None:
-    """Write the page from what was kept."""
+    """Write the page from the stored counts."""
     command, benchmark_table = json.loads(result_file(SPEED, next(iter(JOURNALS))).read_text())
     write(
         "store.md",
@@ -81,12 +81,12 @@ def is_complete(part: str) -> bool:
 
 
 def rows_of(part: str) -> list[tuple[str, ...]]:
-    """One storm's lines of the table."""
+    """The rows of a storm."""
     return [row(part, journal) for journal in journals_of(part)]
 
 
 def journals_of(part: str) -> list[str]:
-    """Damage is read alike with either, and speed is measured where stores usually lie."""
+    """The journals of a part. Damage is read alike with both, and speed is measured with the usual journal."""
     return list(JOURNALS)[: 1 if part in {"damage", SPEED} else 2]
 
 
@@ -104,7 +104,7 @@ HEADS = ("storm", "journal", "counted", "lost or wrong", "seconds")
 
 
 def row(part: str, journal: str) -> tuple[str, ...]:
-    """One storm's line of the table."""
+    """The row of a storm with a journal."""
     counts = json.loads(json.loads(result_file(part, journal).read_text())[1])
     seconds, failed = counts.pop("seconds"), counts.pop("lost", counts.pop("wrong", 0))
     numbers = ", ".join(f"{what} {number:,}" for what, number in counts.items())
@@ -112,7 +112,7 @@ def row(part: str, journal: str) -> tuple[str, ...]:
 
 
 def output_of(*command: str) -> str:
-    """What a command printed, which must come to a good end."""
+    """The output of a command, which must succeed and print nothing on stderr."""
     process = run(*command)
     if process.returncode or process.stderr:
         sys.exit(f"{command}: {process.stderr[-2000:]}")

@@ -1,4 +1,4 @@
-"""What every page of evidence is made with: commands run, commands shown, tables, the page itself."""
+"""Helpers of all pages of evidence: they run commands, show commands, make tables, and write the page."""
 
 import os
 import platform
@@ -22,32 +22,32 @@ def python_of(environment: str) -> str:
 
 
 def split_words(words: list[str]) -> tuple[list[str], list[str]]:
-    """A script's own words, and those behind `--`, which are vLLM's."""
+    """The words of a script itself, and those behind `--`, which are for vLLM."""
     end = words.index("--") if "--" in words else len(words)
     return words[:end], words[end + 1 :]
 
 
 def run(*command: str, extra: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """Run a command in the repository's root; stdout and stderr apart."""
+    """Run a command in the repository's root, with stdout and stderr captured separately."""
     environment = {**os.environ, **SERVER_ENVIRONMENT, **(extra or {})}
     return subprocess.run(command, cwd=ROOT, env=environment, check=False, capture_output=True, text=True)
 
 
 def write(name: str, *parts: str) -> None:
-    """Put a page in place whole, its parts with a line between."""
+    """Write a page, with an empty line between its parts. It replaces the old page at once."""
     draft = PAGES / f".{name}.draft"
     draft.write_text("\n\n".join(parts) + "\n", encoding="utf-8")
     draft.replace(PAGES / name)
 
 
 def footer(target: str) -> str:
-    """The last line of a page: this machine, and the target that made the page."""
+    """The last line of a page: this machine, and the make target of the page."""
     cores, version = os.cpu_count(), platform.python_version()
     return f"Made on {platform.machine()}, {cores} cores, no GPU, Python {version}, by `make {target}`."
 
 
 def bare(text: str) -> str:
-    """Text without the folders of the machine that said it: of the repository, and up to where a package lies."""
+    """Text without folders of this machine: that of the repository, and those in which packages are installed."""
     return re.sub(r"/[\w./+-]*/(?:site-packages|site)/", "", text).replace(f"{ROOT}/", "")
 
 

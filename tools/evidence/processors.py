@@ -1,11 +1,11 @@
-"""Write the files of a processor beside a config.json that came without them, so that images can be sent to it.
+"""Write the files of a processor beside a config.json that has none, so that the model takes images.
 
     .envs/current/bin/python tools/evidence/processors.py FOLDER
 
 Run it with the Python of a serving environment: it needs that environment's transformers and tokenizers. FOLDER has a
 `config.json`; written are a tokenizer of made-up words, its special tokens at the ids that the config names, and an
-image processor of the model's own class. What is read into the tokens is without meaning; that text and pictures
-become as many tokens, of the ids, as a published processor makes, is all that a watched engine needs.
+image processor of the model's own class. The tokens have no meaning. Text and pictures become as many
+tokens, with the same ids, as with a published processor, and the replay probe needs no more.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def ernie_vl(config: Config, folder: Path) -> None:
     """Stands for ERNIE-4.5-VL's own code, which a launch runs with `--trust-remote-code` only.
 
     config.json is written anew, for it names that code. The ids are those of `special_tokens_map.json` and
-    `added_tokens.json` as published; config.json has but those of the marks and of the placeholder.
+    `added_tokens.json` as published; config.json has only those of the marks and of the placeholder.
     """
     special = {
         "<|IMAGE_START|>": config["image_start_token_id"],
@@ -85,11 +85,9 @@ def ernie_vl(config: Config, folder: Path) -> None:
 
 def tokenizer(special: dict[str, int]) -> PreTrainedTokenizerFast:
     """Words by whitespace, and special tokens at their ids."""
-    top, ids = (
-        max(special.values()),
-        set(special.values()),
-    )  # without a gap, which transformers 5.5 warns of at length
-    words = {f"w{number}": number for number in range(top) if number not in ids}
+    ids = set(special.values())
+    ordinary = [number for number in range(max(ids)) if number not in ids]  # transformers 5.5 warns of each gap
+    words = {f"w{number}": number for number in ordinary}
     tokenizer = Tokenizer(WordLevel(words | special, unk_token=UNKNOWN))
     tokenizer.pre_tokenizer = Whitespace()
     tokenizer.add_special_tokens(list(special))

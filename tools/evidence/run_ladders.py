@@ -6,11 +6,11 @@
 which runs one ladder after another. A FAULT is one of tests/planted_faults. FOLDER gets for each ladder:
 
     NAME.json   the document, as soon as the ladder ended
-    NAME.log    what the command said meanwhile; its last line tells how it ended
+    NAME.log    the messages of the command; its last line tells how it ended
 
-and `ladders.tar` with all of these, written anew after each ladder. A ladder whose document is there already is not run
-again, so that the same command goes on where a time limit ended it. At the limit, and on SIGTERM, ladders under way are
-ended; what they have is their log. `tools.evidence.make_ladder collect` reads the documents.
+and `ladders.tar` with all of these, written anew after each ladder. A ladder that has a document is not run
+again, so that the same command continues after a time limit. At the limit, and on SIGTERM, running ladders are ended;
+they leave only their log. `tools.evidence.make_ladder collect` reads the documents.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from tools.evidence.page import split_words
 
 PLUGINS = (ROOT / "examples" / "two_expert_sets", ROOT / "tests" / "planted_faults")
 COMMAND = (sys.executable, "-m", "tuner")
-"""Not the script `tuner`, which a machine lacks that has no more than a copy of the repository."""
+"""A module, because a machine with a mere copy of the repository has no script `tuner`."""
 LIMIT_S = 560.0
 """Seconds, so that all is done within ten minutes."""
 ENDING_S = 20.0
@@ -50,7 +50,7 @@ class Job(NamedTuple):
     """One ladder.
 
     Attributes:
-        fault: what is planted; empty for nothing.
+        fault: the planted fault; empty for none.
         model: the model.
     """
 
@@ -69,7 +69,7 @@ class Plan(NamedTuple):
     Attributes:
         python: the interpreter of the serving environment.
         out: the folder for the results.
-        workers: how many arms run at once; empty for as many as `tuner tune` finds fit.
+        workers: how many arms run at once; empty for as many as `tuner tune` chooses.
         end: the moment at which all must have ended, on the monotonic clock.
         args: the arguments of `vllm serve` behind each model.
     """
@@ -124,18 +124,21 @@ def run_all(jobs: Sequence[Job], plan: Plan, lanes: Sequence[str], stop: Event) 
 
 
 def run_job(job: Job, plan: Plan, lane: str, stop: Event) -> str:
-    """Run one ladder, keep its document, and say how it ended."""
+    """Run a ladder, store its document, and return a sentence on how it ended."""
     begin = time.monotonic()
     draft, log = plan.out / f"{job.name}.part", plan.out / f"{job.name}.log"
     store = plan.out / f"{job.name}.sqlite"
     words = [*COMMAND, "tune", "--json", "--python", plan.python, "--store", str(store)]
-    words += [*(("--workers", plan.workers) if plan.workers else ()), job.model, "--", *plan.args]
+    if plan.workers:
+        words += ["--workers", plan.workers]
+    words += [job.model, "--", *plan.args]
     environ = {**os.environ, **SERVER_ENVIRONMENT, "PLANTED": job.fault, "CUDA_VISIBLE_DEVICES": lane}
     environ["PYTHONPATH"] = python_path()
     with draft.open("w") as out, log.open("w") as err:
         process = subprocess.Popen(words, stdout=out, stderr=err, stdin=subprocess.DEVNULL, env=environ)
         code = wait_for_end(process, plan.end, stop)
-    ending = f"{'ended by the limit' if code is None else f'exit code {code}'}, {time.monotonic() - begin:.0f} s"
+    reason = "ended by the limit" if code is None else f"exit code {code}"
+    ending = f"{reason}, {time.monotonic() - begin:.0f} s"
     if code in WITH_DOCUMENT and is_document(draft):
         draft.rename(document(plan.out, job))
     with log.open("a") as err:
