@@ -1,4 +1,4 @@
-"""Counts how rightly `tuner check` reads the launches in a folder of files.
+"""Counts how many launches in a folder of files `tuner check` reads rightly.
 
 python -m tools.count_readings FOLDER               # launches, hidden ones, files with a note, files with nothing
 python -m tools.count_readings FOLDER --hand FILE   # each launch against its argument list, written by hand
@@ -26,7 +26,7 @@ from cache.secrets import without_keys
 
 TUNER = str(Path(sys.executable).with_name("tuner"))
 NOTES = frozenset({"launch-unread", "file-unreadable"})
-"""Rules that say that a launch was not read."""
+"""Rules whose finding says that a launch was not read."""
 NEAR = 12
 """Lines between a launch as a person places it and as the check places it, at most."""
 _COMMAND = re.compile(r"\$\(.*\)", re.DOTALL)
@@ -43,7 +43,7 @@ class Reading(StrEnum):
     NOTED = "not read, with a note"
     """A note says that a launch here is not read."""
     SILENT = "silent"
-    """Nothing is said."""
+    """The check neither reads the launch nor notes it."""
     MISREAD = "misread"
     """Another argument list, without a note; or a launch where there is none."""
 
@@ -109,7 +109,7 @@ def main() -> None:
 
 
 def print_files(files: Mapping[str, FileCheck]) -> None:
-    """Print what is known without lists: launches, and files with a note."""
+    """Print the counts that need no list written by hand: launches, and files with a note."""
     launches: list[Launch] = []
     for file in files.values():
         launches += file.launches
@@ -124,7 +124,7 @@ def print_files(files: Mapping[str, FileCheck]) -> None:
 
 
 def print_outcomes(readings: Sequence[Outcome]) -> None:
-    """Print what was not read rightly, then the counts."""
+    """Print the launches that are silent or misread, then the counts."""
     for outcome in readings:
         if outcome.reading in {Reading.SILENT, Reading.MISREAD}:
             print(f"{outcome.reading}: {outcome.path}:{outcome.line}")
@@ -137,7 +137,7 @@ def print_outcomes(readings: Sequence[Outcome]) -> None:
 
 
 def outcomes(folder: Path, by_hand: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[Outcome]:
-    """How each launch was read that was written by hand, and each that is not there.
+    """How each launch written by hand was read, and each launch that the check reads where nobody wrote one.
 
     Args:
         folder: the files.
@@ -152,7 +152,7 @@ def outcomes(folder: Path, by_hand: Mapping[str, Sequence[Mapping[str, Any]]]) -
 
 
 def launch_by_hand(entry: Mapping[str, Any]) -> Launch:
-    """A launch of the file that was written by hand; its arguments are None where they cannot be told."""
+    """A launch from the file written by hand. Its arguments are None if a person cannot know them."""
     args = comparable(entry["args"]) if "args" in entry else None
     return Launch(entry["line"], args, "hidden" in entry)
 
@@ -200,7 +200,7 @@ def _comparable_word(word: str) -> Any:
 
 
 def outcomes_of(path: str, by_hand: Sequence[Launch], file: FileCheck) -> list[Outcome]:
-    """The outcome of each wanted launch of a file, then of each launch that nobody wrote."""
+    """The outcome of each launch of a file written by hand, then of each launch that nobody wrote."""
     unmatched = list(file.launches)
     equal: dict[int, Launch] = {}
     for index, launch in enumerate(by_hand):

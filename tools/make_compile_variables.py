@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 FILE = ROOT / "rules" / "compile_variables.py"
 ENVIRONMENTS = ROOT / ".envs"
 WHOLE = {"0.19.1": "flag-live", "0.32.0": "current"}
-"""Releases that are an environment's own."""
+"""Release -> the environment in which it is installed."""
 HEAD = '''"""Which variables count in the key of vLLM's compile cache, by release. Pure.
 
 Written by tools/make_compile_variables.py from vllm/envs.py of each release (`environment_variables` without the
@@ -57,7 +57,7 @@ def module(files: Mapping[str, Path]) -> str:
 
 
 def key_variables(source: str) -> set[str]:
-    """The variables of vLLM's own that count in the key, as one `vllm/envs.py` says.
+    """The variables of vLLM that count in the key, as a `vllm/envs.py` lists them.
 
     Raises:
         TypeError: the file does not have the two tables.
@@ -75,7 +75,7 @@ def key_variables(source: str) -> set[str]:
 
 
 def spans_of(members: Sequence[str], releases: Sequence[str]) -> list[tuple[str, str]]:
-    """The runs of neighbouring releases, each as its first and its last one."""
+    """The runs of neighbouring releases, each as its first and its last release."""
     spans: list[tuple[str, str]] = []
     for release in members:
         before = releases[releases.index(release) - 1] if release != releases[0] else None
@@ -87,7 +87,7 @@ def spans_of(members: Sequence[str], releases: Sequence[str]) -> list[tuple[str,
 
 
 def _assignment(node: ast.AST) -> dict[str, ast.expr]:
-    """The name that a statement assigns, with its value."""
+    """Name -> value, of a statement that assigns; empty for another node."""
     if isinstance(node, ast.Assign):
         targets = node.targets
     elif isinstance(node, ast.AnnAssign) and node.value is not None:

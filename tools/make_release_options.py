@@ -2,7 +2,8 @@
 
 .venv/bin/python -m tools.make_release_options    # after `make setup setup-flag-live setup-all-parsers`
 
-One release takes half a minute. `--kept FOLDER` keeps what each release answered, and asks none that has answered.
+A release takes half a minute. `--answers FOLDER` stores the answers, and a release with a stored answer is not asked
+again.
 """
 
 import argparse
@@ -22,7 +23,7 @@ ROOT = Path(__file__).parents[1]
 WORKER = ROOT / "tests" / "support" / "parser_options.py"
 PARSERS = ROOT / ".envs" / "parsers"
 WHOLE = {"0.19.1": "flag-live", "0.32.0": "current"}
-"""Releases that are an environment's own."""
+"""Release -> the environment in which it is installed."""
 FIRST_ON_CURRENT = (0, 25)
 """The first minor series whose Python files run on the libraries of .envs/current; older ones on .envs/flag-live."""
 
@@ -32,8 +33,8 @@ Row = dict[str, Any]
 def main() -> None:
     """Ask every release and write the table."""
     parser = argparse.ArgumentParser(description="The options of every release.")
-    parser.add_argument("--kept", type=Path, help="a folder for the answers of the releases")
-    folder = parser.parse_args().kept or Path(tempfile.mkdtemp())
+    parser.add_argument("--answers", type=Path, help="a folder for the answers of the releases")
+    folder = parser.parse_args().answers or Path(tempfile.mkdtemp())
     releases = sorted({*WHOLE, *(path.name for path in PARSERS.iterdir())}, key=numbers_of)
     rows = merged([options_of(release, folder) for release in releases])
     lines = ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows)
@@ -42,7 +43,7 @@ def main() -> None:
 
 
 def options_of(release: str, folder: Path) -> list[Row]:
-    """What the parser of a release says of its options."""
+    """The options of a release, as its parser describes them."""
     output = folder / f"{release}.json"
     if not output.exists():
         on_current = numbers_of(release)[:2] >= FIRST_ON_CURRENT
@@ -58,9 +59,10 @@ def options_of(release: str, folder: Path) -> list[Row]:
 
 
 def without_tabled_keys(option: Row) -> Row:
-    """The option; the keys of the compilation config are left to rules/compilation_keys.py."""
-    tabled = "--compilation-config" in option["spellings"]
-    return {name: value for name, value in option.items() if not (tabled and name == "keys")}
+    """An option. Keys of the compilation config are left out, because rules/compilation_keys.py has them."""
+    if "--compilation-config" not in option["spellings"]:
+        return option
+    return {name: value for name, value in option.items() if name != "keys"}
 
 
 def merged(releases: list[list[Row]]) -> list[Row]:
@@ -81,7 +83,7 @@ def merged(releases: list[list[Row]]) -> list[Row]:
 
 
 def by_spelling(row: Mapping[str, Any]) -> tuple[str, int]:
-    """What rows are sorted by: the first spelling, then the first release that has it so."""
+    """The sort key of rows: the first spelling, then the first release of the row."""
     return row["spellings"][0], row["first"]
 
 

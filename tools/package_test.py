@@ -60,7 +60,7 @@ def try_out(package: Path, folder: Path) -> None:
 
 
 def commands(tuner: Path, folder: Path) -> Sequence[list[str]]:
-    """Every command that the help lists, the groups' own ones included."""
+    """The words of every command that the help lists, commands of groups included."""
     words: list[list[str]] = []
     for name in command_names(run(tuner, "--help", folder=folder)):
         inner = command_names(run(tuner, name, "--help", folder=folder))
@@ -69,12 +69,12 @@ def commands(tuner: Path, folder: Path) -> Sequence[list[str]]:
 
 
 def command_names(text: str) -> list[str]:
-    """The commands that a help lists, which begin a line of two columns."""
+    """The commands in the text of a help, where each begins a line of two columns."""
     return re.findall(r"^  ([a-z][a-z-]*)  +\S", text, re.MULTILINE)
 
 
 def expect(text: str, expected: str) -> None:
-    """End if a text is not the wanted one."""
+    """End the program if a text is not the expected text."""
     if text != expected:
         sys.exit(f"{text!r} is not {expected!r}")
 

@@ -30,12 +30,12 @@ Units = dict[str, str]
 
 
 class Topic(Struct, frozen=True):
-    """Something that the tool relies on.
+    """A part of vLLM that the tool relies on.
 
     Attributes:
-        name: how the report calls it.
+        name: its name in the report.
         words: a unit of code that holds one of these words is of the topic.
-        folders: where it is looked for; none: everywhere.
+        folders: where its units are searched for; empty: everywhere.
     """
 
     name: str
@@ -80,8 +80,8 @@ class Comparison(Struct, frozen=True):
         units: topic -> how many units the new release has.
         variables: names that the key of the compile cache gained and lost.
         config_keys: keys that the compilation config gained and lost.
-        architectures: names that vLLM's registry of models gained and lost. A gained one whose own files name vLLM's
-            MoE layers says so.
+        architectures: names that vLLM's registry of models gained and lost. A gained architecture has a note if its
+            files name vLLM's MoE layers.
     """
 
     facts: tuple[FlagFacts, FlagFacts]
@@ -133,7 +133,7 @@ def units_of(tree: ast.Module) -> Units:
 
 
 def changes(old: Units, new: Units) -> tuple[Change, ...]:
-    """The units that are not the same, by file and name."""
+    """The units that differ, sorted by file and name."""
     differing = []
     for unit in sorted(old.keys() | new.keys()):
         before, after = old.get(unit, ""), new.get(unit, "")
@@ -160,7 +160,7 @@ def architectures(package: Path) -> dict[str, str]:
 
 
 def _changed_architectures(old: Path, new: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The architectures that came and went. Those that came and whose files name vLLM's MoE layers say so."""
+    """The architectures that were gained and lost. A gained architecture with MoE layers in its files has a note."""
     modules = architectures(new)
     gained, lost = _gained_and_lost(set(architectures(old)), set(modules))
     noted = [f"{name}, with MoE layers" if _names_moe_layers(new, modules[name]) else name for name in gained]

@@ -1,8 +1,8 @@
 """The documentation site: its table of contents, and pages that are made while it is built.
 
 mkdocs loads this file (`hooks` in mkdocs.yml). A page that is new in `docs/` stands in the contents without a change
-here. The made pages, every command's help and the members of the document, lie nowhere in the repository, so they
-cannot be out of date.
+here. The pages with every command's help and the members of the document are made here; they are not files of the
+repository, so they cannot be out of date.
 """
 
 import json
@@ -100,7 +100,7 @@ def _row(member: str, facts: dict[str, Any], definition: dict[str, Any]) -> str:
 
 
 def _type(facts: dict[str, Any]) -> str:
-    """The type of a member in words; a definition of the schema by its name."""
+    """The type of a member in words. A definition of the schema is named."""
     if "$ref" in facts:
         return f"`{facts['$ref'].rpartition('/')[2]}`"
     if "const" in facts:

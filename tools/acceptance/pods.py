@@ -85,9 +85,9 @@ def annotations_of(pod: Mapping[str, Any]) -> dict[str, str]:
     return {name: annotations[name] for name in ANNOTATIONS if name in annotations}
 
 
-def without_admission(stored: Mapping[str, Any]) -> dict[str, Any]:
+def without_admission(stored_pod: Mapping[str, Any]) -> dict[str, Any]:
     """A stored pod without what admission labels and writes, and without the fields that differ from pod to pod."""
-    pod = copy_to_create(stored)
+    pod = copy_to_create(stored_pod)
     pod["metadata"]["labels"].pop(LABEL, None)
     others = {name: text for name, text in pod["metadata"].pop("annotations", {}).items() if name not in ANNOTATIONS}
     if others:

@@ -155,13 +155,13 @@ def labelled_pods_are_applied(trial: Trial) -> None:
     """A labelled pod is stored as the manifest that `tuner apply` edited, but for our label and annotations."""
     for kind, pod in PODS.items():
         for value in (MANAGED, REQUIRED):
-            stored = trial.create_pod(labelled(pod, value))
+            stored_pod = trial.create_pod(labelled(pod, value))
             by_hand = trial.create_pod(trial.apply_edits(pod))
-            different = list(differences(without_admission(stored), without_admission(by_hand)))
+            different = list(differences(without_admission(stored_pod), without_admission(by_hand)))
             require(not different, f"{kind}: stored as `tuner apply` writes it, and not other in {different}")
-            texts = annotations_of(stored)
+            texts = annotations_of(stored_pod)
             require({DECISION, SKIP_REASON} & set(texts), f"{kind}: it says what was decided, not {texts}")
-            trial.decisions[kind] = texts.get(SKIP_REASON) or f"{texts[DECISION]}{_with_root(pod, stored)}"
+            trial.decisions[kind] = texts.get(SKIP_REASON) or f"{texts[DECISION]}{_with_root(pod, stored_pod)}"
     (unsafe,) = trial.create_pod(labelled(PODS["an unsafe model"]))["spec"]["containers"]
     require(unsafe["args"] == [UNSAFE, "--compilation-config", OFF], f"the unsafe model gets its false, not {unsafe}")
     (safe,) = trial.create_pod(labelled(PODS["a safe model"]))["spec"]["containers"]
@@ -175,10 +175,10 @@ def labelled_pods_are_applied(trial: Trial) -> None:
     )
 
 
-def _with_root(sent: Mapping[str, Any], stored: Mapping[str, Any]) -> str:
+def _with_root(sent: Mapping[str, Any], stored_pod: Mapping[str, Any]) -> str:
     """The variables that admission added to a pod, as text; empty if there are none."""
     before = _variables(sent)
-    added = [variable for variable in _variables(stored) if variable not in before]
+    added = [variable for variable in _variables(stored_pod) if variable not in before]
     return "".join(f", and {variable['name']}={variable['value']}" for variable in added)
 
 
@@ -224,10 +224,10 @@ def _create_in_namespace(trial: Trial, **query: str) -> dict[str, Any]:
     return answer.document
 
 
-def _require_untouched(kind: str, stored: Mapping[str, Any], sent: Mapping[str, Any]) -> None:
+def _require_untouched(kind: str, stored_pod: Mapping[str, Any], sent: Mapping[str, Any]) -> None:
     """Require that a stored pod has the launches that were sent, and no annotation of admission."""
-    require(_vectors(sent) == _vectors(stored), f"{kind}: its launch stays")
-    require(not annotations_of(stored), f"{kind}: nothing is written into it")
+    require(_vectors(sent) == _vectors(stored_pod), f"{kind}: its launch stays")
+    require(not annotations_of(stored_pod), f"{kind}: nothing is written into it")
 
 
 def _vectors(pod: Mapping[str, Any]) -> list[tuple[object, object]]:
@@ -396,8 +396,8 @@ def service_is_down(trial: Trial) -> None:
     without_answers(trial, "stopped")
     trial.service.renew_certificate()
     trial.service.start()
-    stored = _until_asked(trial)
-    require(annotations_of(stored), "started again, it is asked again")
+    stored_pod = _until_asked(trial)
+    require(annotations_of(stored_pod), "started again, it is asked again")
     trial.note("service started again, with a renewed certificate", "asked as before; the webhooks are the same")
 
 

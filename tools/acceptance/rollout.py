@@ -43,23 +43,24 @@ def _create_rollout(trial: Trial, kind: str, pods: list[dict[str, Any]]) -> Roll
     waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
     for pod in pods:
         waiting.put(pod)
-    stored: list[Mapping[str, Any]] = []
+    stored_pods: list[Mapping[str, Any]] = []
     threads = [
-        threading.Thread(target=_create_all, args=(trial.cluster.another(), waiting, stored)) for _ in range(AT_ONCE)
+        threading.Thread(target=_create_all, args=(trial.cluster.another(), waiting, stored_pods))
+        for _ in range(AT_ONCE)
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    require(len(stored) == len(pods), f"{kind}: every pod is stored, not {len(stored)} of {len(pods)}")
-    missed = sum(OFF not in pod["spec"]["containers"][0]["args"] for pod in stored)
+    require(len(stored_pods) == len(pods), f"{kind}: every pod is stored, not {len(stored_pods)} of {len(pods)}")
+    missed = sum(OFF not in pod["spec"]["containers"][0]["args"] for pod in stored_pods)
     tell(f"{len(pods)} pods {kind}, {AT_ONCE} at a time: {missed} without an answer of the service")
     trial.cluster.remove_pods()
     return Rollout(kind, len(pods), missed)
 
 
 def _create_all(
-    cluster: Cluster, waiting: "queue.SimpleQueue[dict[str, Any]]", stored: list[Mapping[str, Any]]
+    cluster: Cluster, waiting: "queue.SimpleQueue[dict[str, Any]]", stored_pods: list[Mapping[str, Any]]
 ) -> None:
     """Create waiting pods over one connection, until none is left."""
     while True:
@@ -69,4 +70,4 @@ def _create_all(
             return
         answer = cluster.create(pod)
         if answer.status == HTTPStatus.CREATED:
-            stored.append(answer.document)
+            stored_pods.append(answer.document)
