@@ -69,6 +69,7 @@ def main() -> None:
         "outside": lambda: setting.outer_answers(config, origins),
         "built": lambda: setting.built_answers(folder, config, origins),
         "configs": lambda: setting.config_answers(folder, config, origins),
+        "stored": lambda: setting.stored_answers(folder, config, origins),
         "none": lambda: setting.none_answers(folder, config, origins),
     }
     answers = {group: ask() for group, ask in cases.items()}

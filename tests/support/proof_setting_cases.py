@@ -21,6 +21,7 @@ import proof_grown_models
 import proof_guard_models
 import proof_none_models
 import proof_outer_models
+import proof_stored_models
 import torch
 from proof_order_cases import WIDTH
 from torch import nn
@@ -202,6 +203,12 @@ def config_answers(folder: Path, config, origins) -> dict[str, Any]:
     """Every model that reads a config."""
     groups = {"": proof_config_models.SOUND, "changed_": proof_config_models.CHANGED}
     return written_answers(folder, proof_config_models, groups, config, origins)
+
+
+def stored_answers(folder: Path, config, origins) -> dict[str, Any]:
+    """Every model with a switch that code outside of the pass may store."""
+    groups = {"": proof_stored_models.SOUND, "stored_": proof_stored_models.STORED}
+    return written_answers(folder, proof_stored_models, groups, config, origins)
 
 
 # ---- regions

@@ -74,11 +74,10 @@ class Constructing:
         self.files, self.everywhere = sorted(files), sorted(files | everywhere)
         self.classes = classes & classes_of(files)
         self.models: dict[str, bool] = {}
-        made = any(mention.is_call for file in self.files for mention in mentions_in(file, self.classes))
+        calls_class = any(mention.is_call for file in self.files for mention in mentions_in(file, self.classes))
         computed = any(calls_by_computed_name(tree_of(file)) for file in self.files)
-        made = made or constructs_again(frozenset(self.files))
-        is_known = CONSTRUCTORS.isdisjoint(traced) and not made and not computed
-        self.candidates = candidates(files) - traced if is_known else frozenset()
+        builds_again = calls_class or constructs_again(frozenset(self.files)) or not CONSTRUCTORS.isdisjoint(traced)
+        self.candidates = frozenset() if builds_again or computed else candidates(files) - traced
 
     def among(self, names: frozenset[str]) -> frozenset[str]:
         """Those of the functions with these names that run only while a model is built."""

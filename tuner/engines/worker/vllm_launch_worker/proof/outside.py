@@ -33,6 +33,7 @@ from vllm_launch_worker.proof.stores import (
     is_looked_into,
     is_of_configs,
     module_roots,
+    stored_by_others,
     stored_in,
 )
 from vllm_launch_worker.proof.tracing import Guard, Trace, watching
@@ -122,11 +123,10 @@ class Outside:
     def _stored(self, trace: Trace) -> frozenset[str]:
         """The names that functions store after the model is built (see `stores.stored_in`)."""
         files = self._files(trace)
-        stored = stored_in(files)
-        of_configs = configs.holders(self.model, trace.guards)
-        if of_configs and not configs.may_change(self.model, files, stored):
-            of_configs = frozenset()
-        stored |= of_configs
+        held = configs.Configs(self.model, trace.guards)
+        files |= held.files
+        others = stored_by_others(files)
+        stored = held.changed_by(stored_in(files) | others, files)
         open_guards = attributes_against(trace, stored, ())
         words = frozenset(word for guard in open_guards for word in NAME.findall(guard["fields"]["guard"]))
         if not words:
@@ -134,7 +134,8 @@ class Outside:
         classes = frozenset(kind.__name__ for kind in type(self.model).__mro__)
         traced = frozenset(code.co_name for code in trace.codes)
         constructing = Constructing(files, self._everywhere(), classes, traced)
-        return stored_in(files, constructing.among(functions_storing(files, words))) | of_configs
+        built = constructing.among(functions_storing(files, words))
+        return held.changed_by(stored_in(files, built) | others, files)
 
     def _everywhere(self) -> frozenset[str]:
         """The files of vLLM and of all modules that are imported."""
@@ -183,6 +184,8 @@ class Outside:
         mark = mark_batch if count > 1 else None
         with standing_in(self.region, returned, tokens), watching(trace), as_without_compiling():
             first_call.make_call(compiled, self.model, self.config, mark, count)
+        for guard in trace.guards:
+            guard["name"] = with_attributes(guard["name"])
 
     def _functions_against(self, trace: Trace, stored: frozenset[str]) -> list[Failure]:
         """Failures for functions in attributes of modules that other code replaces.
@@ -228,6 +231,17 @@ def path_of(name: str) -> tuple[str, ...]:
     return tuple(MODULE.findall(match[0])) if match else ()
 
 
+def with_attributes(name: str) -> str:
+    """The name of a guard, in which each attribute is written behind a dot.
+
+    Where a class has a `__getattribute__` of its own, as transformers' configs have, torch below 2.13 writes
+    `object.__getattribute__(OWNER, 'NAME')` for an attribute that this method reads. It depends on the same value.
+    """
+    written, count = GENERIC.subn(r"\1.\2", name)
+    return with_attributes(written) if count else name
+
+
+GENERIC = re.compile(r"\bobject\.__getattribute__\(([^()]*), '(\w+)'\)")
 MODULE = re.compile(r"\._modules\['(\w+)'\]")
 MODULES = re.compile(rf"self(?:{MODULE.pattern})+")
 

@@ -5,7 +5,9 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
+from importlib.util import resolve_name
 from pathlib import Path
+from types import ModuleType
 from typing import Any, NamedTuple, TypeGuard
 
 from vllm_launch_worker.proof.origin import is_standard
@@ -16,8 +18,10 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 LATER = (*FUNCTIONS, ast.GeneratorExp)
 """Code inside a function that may run after the function has ended."""
 SETTERS = frozenset(("setattr", "delattr", "__setattr__", "__delattr__"))
-STORES_ANY = SETTERS | {"__dict__", "__setstate__", "vars"}
+STORES_ANY = SETTERS | {"__dict__", "__setstate__", "exec", "globals", "methodcaller", "setitem", "vars"}
 """What stores an attribute by any name, if it is not one of `SETTERS` in a plain call."""
+WHOLE = frozenset(("__class__", "__dict__"))
+"""Attributes of an object with which code stores all its attributes."""
 REGISTERS = frozenset(("register_buffer", "register_parameter", "register_module", "add_module"))
 """Methods of a torch module that store an attribute. Their first argument is its name."""
 CHANGES = frozenset(
@@ -94,15 +98,13 @@ def kept_uncalled(nodes: list[ast.AST]) -> set[int]:
 
     If they keep the result of a call, the arguments of this call are among them.
     """
-    called_variables = {
-        node.func.id for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
-    }
-    kept: set[int] = set()
+    called_variables = variables_called(nodes)
+    uncalled: set[int] = set()
     for node in nodes:
         if is_kept_in(node) and called_variables.isdisjoint(names_in(node)):
             arguments = node.value.args if isinstance(node.value, ast.Call) else []
-            kept.update(map(id, [node.value, *arguments]))
-    return kept
+            uncalled.update(map(id, [node.value, *arguments]))
+    return uncalled
 
 
 def is_kept_in(node: ast.AST) -> TypeGuard[ast.Assign]:
@@ -152,6 +154,56 @@ def setters_called_by(node: ast.AST) -> list[ast.expr]:
     return [node.func] if isinstance(node, ast.Call) and called(node) in SETTERS else []
 
 
+def storing_any(nodes: list[ast.AST]) -> list[ast.AST]:
+    """Those of these syntax nodes that may store an attribute by a name that they do not tell.
+
+    Such a node mentions one of `STORES_ANY`, runs a text as code, or calls a method by a computed name.
+    """
+    called_variables = variables_called(nodes)
+    harmless: set[int] = set()
+    storing: list[ast.AST] = []
+    for node in nodes:
+        harmless.update(map(id, setters_called_by(node) + dictionaries_read_by(node)))
+        for target, value in bound_by(node):
+            if not called_variables.isdisjoint(names_in(target)):
+                storing += [inner for inner in ast.walk(value) if is_computed(inner)]
+    return storing + [node for node in nodes if id(node) not in harmless and may_store_any(node)]
+
+
+def variables_called(nodes: list[ast.AST]) -> set[str]:
+    """The variables that these syntax nodes call."""
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
+    return {call.func.id for call in calls if isinstance(call.func, ast.Name)}
+
+
+def may_store_any(node: ast.AST) -> bool:
+    """Whether a syntax node mentions one of `STORES_ANY`, runs a text as code, or calls what has a computed name."""
+    if isinstance(node, ast.Call):
+        return is_computed(node.func) or (isinstance(node.func, ast.Name) and node.func.id == "eval")
+    return mentioned(node) in STORES_ANY
+
+
+def dictionaries_read_by(node: ast.AST) -> list[ast.expr]:
+    """The `__dict__` or `vars` of an object of which a syntax node reads attributes, or names one, as a list."""
+    if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+        container = node.value
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in READS:
+        container = node.func.value
+    elif isinstance(node, ast.Compare):
+        container = node.comparators[-1]
+    elif isinstance(node, ast.keyword) and node.arg is None:  # f(**vars(x)) makes another dictionary of them
+        container = node.value
+    else:
+        return []
+    if isinstance(container, ast.Call) and called(container) == "vars":
+        return [container.func]
+    return [container] if is_dictionary(container) else []
+
+
+READS = frozenset(("copy", "get", "items", "keys", "values"))
+"""Methods of a dictionary that do not change it."""
+
+
 def stored_elsewhere(files: frozenset[str], others: frozenset[str], name: str) -> bool:
     """Whether a function of other files stores another value than None in this attribute of an object that it is given.
 
@@ -169,6 +221,84 @@ def stored_elsewhere(files: frozenset[str], others: frozenset[str], name: str) -
             if stores_otherwise(function, name, own if own == "self" and not is_named else ""):
                 return True
     return False
+
+
+def stored_by_others(files: frozenset[str]) -> frozenset[str]:
+    """The names that functions of other files change for these (see `functions_of_others`).
+
+    Names that such a function computes are left out, and what a method stores in its own object, unless these files
+    name the class of the method.
+    """
+    names: set[str] = set()
+    for function, is_of_own_object in functions_of_others(files):
+        stored = stored_by_function(function, set())
+        names |= stored.elsewhere if is_of_own_object else stored.all
+    return frozenset(names - {ANY})
+
+
+@lru_cache
+def functions_of_others(files: frozenset[str]) -> list[tuple[ast.AST, bool]]:
+    """The functions of other files that these files import, and mention outside of constructors.
+
+    Each comes with whether it is a method that is called for its own object alone.
+
+    Args:
+        files: the files. Those of Python and torch are left out.
+    """
+    mentions = mentions_outside_constructors(files)
+    functions: list[tuple[ast.AST, bool]] = []
+    for file in sorted(imported_by(files)):
+        for owner, function in owned_functions(tree_of(file)):
+            name = getattr(function, "name", "")
+            is_constructor = name in CONSTRUCTORS
+            if (owner if is_constructor else name) in mentions:
+                functions.append((function, is_constructor or bool(owner and owner not in mentions)))
+    return functions
+
+
+def mentions_outside_constructors(files: frozenset[str]) -> set[str]:
+    """What functions of these files mention that are no constructors, and assignments outside of functions."""
+    mentions: set[str] = set()
+    for tree in [tree_of(file) for file in files if not file.startswith("<") and is_looked_into(file)]:
+        for part in (*outermost_functions(tree), *bindings_outside(tree)):
+            if getattr(part, "name", "") not in CONSTRUCTORS:
+                mentions.update(map(mentioned, ast.walk(part)))
+    return mentions
+
+
+def bindings_outside(tree: ast.AST) -> Iterator[ast.AST]:
+    """The assignments of a syntax tree that are not in a function. They may give a function another name."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, (ast.Assign, ast.AnnAssign)):
+            yield node
+        elif not isinstance(node, LATER):
+            yield from bindings_outside(node)
+
+
+def imported_by(files: frozenset[str]) -> set[str]:
+    """The files that define what the modules of these files import, without these files themselves.
+
+    Those of Python and torch are left out.
+    """
+    imported: set[str] = set()
+    for module in [module for module in list(sys.modules.values()) if getattr(module, "__file__", None) in files]:
+        homes = {getattr(value, "__module__", None) for value in vars(module).values()}
+        homes |= {value.__name__ for value in vars(module).values() if isinstance(value, ModuleType)}
+        homes |= homes_in_functions(module)
+        imported |= {getattr(sys.modules.get(str(home)), "__file__", None) or "" for home in homes}
+    return {file for file in imported - files if file.endswith(".py") and is_looked_into(file)}
+
+
+def homes_in_functions(module: ModuleType) -> set[str]:
+    """The names of the modules from which the code of a module imports."""
+    homes: set[str] = set()
+    for node in ast.walk(tree_of(str(module.__file__))):
+        if isinstance(node, ast.Import):
+            homes.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            home = resolve_name("." * node.level + (node.module or ""), module.__package__)
+            homes.update([home, *(f"{home}.{alias.name}" for alias in node.names)])
+    return homes
 
 
 def stores_otherwise(function: ast.AST, name: str, own: str) -> bool:
@@ -247,9 +377,13 @@ def stored_by_function(function: ast.AST, changing: set[str]) -> Stored:
     """
     nodes = list(ast.walk(function))
     variables = variables_of(nodes)  # a function inside another uses the variables of both
+    wide = set(map(id, storing_any(nodes)))
 
     def stored(nodes: list[ast.AST]) -> frozenset[str]:
-        return frozenset().union(*(stored_by(node, variables) | passed_by(node, changing, variables) for node in nodes))
+        names = {ANY} if any(id(node) in wide for node in nodes) else set()
+        return frozenset(names).union(
+            *(stored_by(node, variables) | passed_by(node, changing, variables) for node in nodes)
+        )
 
     later = [node for inner in outliving(function) for node in ast.walk(inner)]
     own = first_argument(function)
@@ -276,6 +410,8 @@ def is_of_own(node: ast.AST, own: str) -> bool:
     """Whether what a syntax node changes is an attribute of the first argument, or the contents of one."""
     if isinstance(node, ast.AugAssign):
         return is_attribute_of(node.target, own)
+    if isinstance(node, ast.Attribute) and node.attr in CHANGES:
+        node = node.value
     if not isinstance(node, ast.Call):
         return is_attribute_of(node, own)
     if called(node) in SETTERS:
@@ -341,6 +477,12 @@ def functions_of(tree: ast.AST) -> list[Function]:
     return [node for node in ast.walk(tree) if isinstance(node, FUNCTIONS)]
 
 
+def first_line(function: Function) -> int:
+    """The line on which a function begins, with its decorators. Python keeps it in `co_firstlineno`."""
+    decorators: list[ast.expr] = getattr(function, "decorator_list", [])
+    return min([function.lineno, *(decorator.lineno for decorator in decorators)])
+
+
 CONFIGS = frozenset(("transformers.configuration_utils", "transformers.integrations.heterogeneity.configuration_utils"))
 """The modules with the base classes of transformers' configs. Their methods compute the names of attributes."""
 
@@ -378,9 +520,9 @@ def outliving(function: ast.AST) -> list[ast.AST]:
     inner = [node for node in ast.walk(function) if isinstance(node, LATER) and node is not function]
     plain = {node.name: node for node in ending_with_their_calls(function, inner)}
     later: list[ast.AST] = [node for node in inner if plain.get(getattr(node, "name", "")) is not node]
-    kept = names_kept(function)
+    mentions = names_kept(function)
     while True:
-        started = kept.union(*(map(mentioned, ast.walk(node)) for node in later))
+        started = mentions.union(*(map(mentioned, ast.walk(node)) for node in later))
         added = [plain[name] for name in plain if name in started and plain[name] not in later]
         if not added:
             return later
@@ -513,7 +655,9 @@ def stored_by(node: ast.AST, variables: Variables) -> set[str]:
     if isinstance(node, (ast.Global, ast.Nonlocal)):
         return set(node.names)
     if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
-        return {node.attr}
+        return {ANY} if node.attr in WHOLE else {node.attr}
+    if isinstance(node, ast.Attribute) and node.attr in CHANGES:
+        return changed_by_method(node, variables)
     if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
         return contents_of(node.value, variables) | constant_key(node)
     if isinstance(node, ast.AugAssign) and isinstance(node.value, DISPLAYS):
@@ -539,9 +683,20 @@ def changed_by_call(call: ast.Call, variables: Variables) -> set[str]:
         return attribute_set_by(call)
     if name in REGISTERS:
         return text_or_any(argument_of(call, "name"))
-    if name in CHANGES and isinstance(call.func, ast.Attribute):
-        return {ANY} if is_dictionary(call.func.value) else contents_of(call.func.value, variables)
+    if isinstance(call.func, ast.Attribute) and name in CHANGES and mentioned(call.func.value) in CONTAINERS:
+        return contents_of_all(call.args[:1], variables)
+    if name == "getattr" and len(call.args) > 1 and mentioned(call.args[1]) in CHANGES:
+        return contents_of(call.args[0], variables)
     return set()
+
+
+def changed_by_method(method: ast.Attribute, variables: Variables) -> set[str]:
+    """The names that one of the methods `CHANGES` changes, when it is called: at once, or later by another name."""
+    return {ANY} if is_dictionary(method.value) else contents_of(method.value, variables)
+
+
+CONTAINERS = frozenset(("dict", "list", "set", "deque", "OrderedDict", "defaultdict"))
+"""Classes whose methods code may call with the container as their first argument."""
 
 
 def attribute_set_by(call: ast.Call) -> set[Any]:
@@ -561,7 +716,7 @@ def argument_of(call: ast.Call, name: str) -> ast.expr | None:
 
 def text_or_any(attribute: ast.expr | None) -> set[Any]:
     """The name of an attribute, as a set. `ANY` if it is not a constant."""
-    return {attribute.value} if isinstance(attribute, ast.Constant) else {ANY}
+    return {attribute.value} if isinstance(attribute, ast.Constant) and attribute.value not in WHOLE else {ANY}
 
 
 def is_dictionary(node: ast.AST) -> bool:

@@ -19,6 +19,7 @@ from vllm_launch_worker.proof.origin import is_of_worker
 from vllm_launch_worker.proof.stores import (
     Function,
     as_written,
+    first_line,
     functions_of,
     is_computed,
     is_looked_into,
@@ -63,7 +64,9 @@ def variations(
     kinds_by_name: dict[str, set[str]] = {}
     for guard in guards:
         kind, _, expression = guard["fields"]["guard"].partition(" ")
-        kinds_by_name.setdefault(attribute_of(guard), set()).add(kind + "[]" * expression.endswith("]"))
+        is_on_element = expression.endswith("]")
+        kinds = kinds_by_name.setdefault(attribute_of(guard), set())
+        kinds.add(f"{kind}[]" if is_on_element else kind)
     varied: Variations = {}
     for name, kinds in kinds_by_name.items():
         if name != as_written(name):
@@ -136,12 +139,6 @@ def uses_of(name: str, trace: Trace) -> list[Use]:
         is_repeated = (file, first_line(function)) in repeated
         uses += [Use(node, around, is_repeated) for node in ast.walk(function) if reads(node, name)]
     return uses
-
-
-def first_line(function: Function) -> int:
-    """The line on which a function begins, with its decorators. Python keeps it in `co_firstlineno`."""
-    decorators: list[ast.expr] = getattr(function, "decorator_list", [])
-    return min([function.lineno, *(decorator.lineno for decorator in decorators)])
 
 
 def attribute_of(guard: Failure) -> str:
@@ -218,8 +215,9 @@ def is_number(node: ast.expr) -> bool:
 
 def combinations(varied: Variations) -> list[dict[str, Any]]:
     """Every combination of values of these attributes. Empty if there are none, or too many."""
-    pairs = [[(name, value) for value in values] for name, values in varied.items()]
-    combined = [dict(combination) for combination in product(*pairs)] if pairs else []
+    if not varied:
+        return []
+    combined = [dict(zip(varied, values, strict=True)) for values in product(*varied.values())]
     return combined if len(combined) <= MOST_COMBINATIONS else []
 
 

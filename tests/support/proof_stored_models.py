@@ -1,0 +1,95 @@
+"""Small models with a switch that code outside of the pass may store, each in a file of its own.
+
+A model enters its region twice if the switch is on. What matters is whether any code may turn it on.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import proof_built_models
+
+PREFIX = "switch_"
+"""Begins the names of the modules of the cases."""
+MODEL = """
+import functools
+import operator
+from proof_outer_models import Region
+from torch import nn
+import switch_helper
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.model = Region()
+        self.on_planted = False
+        self.entries = {{"planted": 1}}
+
+    def embed_input_ids(self, ids):
+        {embed}
+        return ids
+
+    def forward(self, input_ids, positions, intermediate_tensors=None, inputs_embeds=None):
+        if self.on_planted or self.entries["planted"] > 1:
+            self.model(input_ids, positions)
+        return self.model(input_ids, positions)
+
+class Other(Model):
+    on_planted = True
+"""
+SOUND: dict[str, str] = {
+    "nothing": "pass",
+    "read_in_the_dictionary": "self.__dict__['on_planted'] or vars(self).get('on_planted')",
+    "read_all": "dict(**vars(self)); [name for name in vars(self).items()]",
+    "another_attribute": "setattr(self, 'off_planted', True)",
+    "read_by_a_helper": "switch_helper.read(self)",
+    "another_list": "grow = [].append; grow(self.entries)",
+}
+"""What stores nothing there."""
+STORED: dict[str, str] = {
+    "by_setattr": "setattr(self, 'on_planted', True)",
+    "by_setattr_by_another_name": "put = setattr; put(self, 'on_planted', True)",
+    "by_a_bound_setattr": "put = self.__setattr__; put('on_planted', True)",
+    "by_a_partial": "functools.partial(setattr, self)('on_planted', True)",
+    "by_a_computed_key": "self.__dict__['on_' + 'planted'] = True",
+    "by_vars": "vars(self)['on_' + 'planted'] = True",
+    "by_a_variable_with_vars": "own = vars(self); own.update(on_planted=True)",
+    "by_a_variable_with_the_dictionary": "own = self.__dict__; own.update(on_planted=True)",
+    "by_another_dictionary": "self.__dict__ = {**self.__dict__, 'on_planted': True}",
+    "by_update_of_dict": "dict.update(self.__dict__, on_planted=True)",
+    "by_another_class": "self.__class__ = Other",
+    "by_another_class_and_setattr": "setattr(self, '__class__', Other)",
+    "by_code_in_a_text": "exec('self.on_planted = True')",
+    "by_a_state": "self.__setstate__({'on_planted': True})",
+    "by_a_computed_method": "getattr(self, '__set' + 'attr__')('on_planted', True)",
+    "by_a_function_of_another_file": "switch_helper.turn_on(self)",
+    "by_a_method_of_another_file": "switch_helper.Switch().turn(self)",
+    "in_a_container": "self.entries.update(planted=2)",
+    "in_a_container_by_its_class": "dict.update(self.entries, planted=2)",
+    "in_a_container_by_setitem": "operator.setitem(self.entries, 'planted', 2)",
+    "in_a_container_by_a_bound_method": "put = self.entries.update; put(planted=2)",
+    "in_a_container_by_getattr": "getattr(self.entries, 'update')(planted=2)",
+    "in_a_container_by_another_file": "switch_helper.enter(self)",
+}
+"""What may turn the switch on, or change the number of entries."""
+HELPER = """
+def read(model):
+    return model.on_planted
+
+def turn_on(model):
+    model.on_planted = True
+
+def enter(model):
+    model.entries["planted"] = 2
+
+class Switch:
+    def turn(self, model):
+        model.on_planted = True
+"""
+"""Another file that each model imports."""
+
+
+def model_of(folder: Path, name: str, embed: str) -> Any:
+    """The model of a case."""
+    proof_built_models.forget(PREFIX)
+    proof_built_models.imported(folder, f"{PREFIX}helper", HELPER)
+    return proof_built_models.imported(folder, f"{PREFIX}{name}", MODEL.format(embed=embed)).Model
