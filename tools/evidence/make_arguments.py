@@ -134,19 +134,19 @@ def page(tallies: dict[str, Tally], lists: int) -> list[str]:
         "(`tests/support/argument_lists.py`). "
         "Each is given to the release's own `vllm serve` parser, and again with one "
         "key merged in by the tuner. "
-        f"What must hold of each ({len(PROMISES)} promises) stands in `tests/support/argument_promises.py`: the same "
-        "compilation config, facts, model, exit code of a refusal, and no other value changed by the merge."
+        f"What must hold of each ({len(PROMISES)} promises) stands in `tests/support/argument_promises.py`: "
+        "the same compilation config, facts, model and exit code of a refusal, and a merge that changes no other value."
     )
     lost = (
-        "Lists of those above in which vLLM accepts the list and loses keys, by the forms in which they were given. "
-        "The tuner keeps every key of a compilation config, in one merged value, and names each on stderr; of the "
-        "other options, which it leaves alone, it says what is lost."
+        "The lists above that vLLM accepts and of which it loses keys, by the forms in which the keys were given. The "
+        "tuner keeps every key of a compilation config, in one merged value, and names each on stderr. It does not "
+        "change the other options, and says which keys are lost."
     )
     return [
         "# Argument lists, read by the tuner and by vLLM's own parsers",
         question,
         table(("release", "run as", *kinds, "mismatches"), rows),
-        "## What vLLM itself drops in silence",
+        "## What vLLM itself drops silently",
         lost,
         table(("given as", *tallies), drops),
         footer("evidence-arguments"),

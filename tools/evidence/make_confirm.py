@@ -37,7 +37,7 @@ environments, for a thin Qwen3-MoE of which no verdict is stored. A written `tru
 speculative decoding does not start on this CPU build."""
 SHAPED = """\
 The lines of the same logs as other programs hand them on, and as the lines of several starts and servers mix
-(`tests/support/log_shapes.py`). The exit code is the known answer, and was also what the command ended with."""
+(`tests/support/log_shapes.py`). The command ended with the exit code that is right for each shape."""
 
 
 def main() -> None:

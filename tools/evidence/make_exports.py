@@ -116,8 +116,8 @@ def introduction(lists: int) -> str:
     return (
         f"Two models with a stored verdict (one safe, one not), {len(LAUNCHES)} launches each (no arguments; sizes and "
         "a compilation config; arguments full of quotes, blanks, `$`, `{{`, lines, other scripts; a flag of the user's "
-        "own), in an environment of each release, described as one with eight GPUs. Every file is run back into the "
-        "arguments that it makes a server start with, and the real parser of that release reads them: "
+        "own), in an environment of each release, described as one with eight GPUs. Every file is turned back into the "
+        "arguments that it starts a server with, and the real parser of that release reads them: "
         f"{lists} lists. A list is *as planned* if vLLM stores the plan's compilation config and every other option "
         "has the value that the plan's own list gives it."
     )
@@ -127,11 +127,11 @@ def remarks() -> str:
     """The sentences below the table."""
     options = "; ".join(f"{form}: {', '.join(sorted(names))}" for form, names in GIVEN.items())
     return (
-        f"Options that a format gives itself, and so may differ: {options}. Schemas are closed first: as published "
-        "they accept any unknown key. Patches are compared with the schema as applied to a Deployment with a sidecar, "
-        "a probe and variables of its own; where there is a `kubectl`, the tests compare that with what its kustomize "
-        "makes. No cluster, Helm or Go was at hand: Kubernetes' expansion of `$(NAME)`, the chart's template and "
-        "KServe's Go template are stood in for by their rules (`tests/support/manifest_argv.py`). "
-        "Neither comment lines nor a "
-        "ConfigMap hold arguments of several lines, so those are left out for the two `--config` formats."
+        f"Options that a format sets itself, so that they may differ: {options}. Schemas are closed first: as "
+        "published they accept any unknown key. Patches are compared with the schema as applied to a Deployment with a "
+        "sidecar, a probe and variables of its own; where there is a `kubectl`, the tests compare that with what its "
+        "kustomize makes. There was no cluster, Helm or Go here. Python code with the same rules "
+        "(`tests/support/manifest_argv.py`) replaces Kubernetes' expansion of `$(NAME)`, the chart's template and "
+        "KServe's Go template. Comment lines and a ConfigMap cannot hold arguments of several lines, so these are left "
+        "out for the two `--config` formats."
     )

@@ -180,10 +180,10 @@ def page(tallies: dict[tuple[str, str], Tally], ways: list[str]) -> list[str]:
     drawn_by = "hypothesis and, fewer, by atheris, which goes by coverage" if "atheris" in ways else "hypothesis alone"
     introduction = (
         f"{total} cases, drawn by {drawn_by}. Each is a real input, damaged: configs, reports of the samples and the "
-        "catalogue, stored verdicts, argument lists, published manifests, units, recipes, settings, an archive. Of "
-        "each must hold: no exception but the tool's own, with a sentence; an end within 30 s; and what the target's "
-        "file in `tests/fuzz/` promises, above all that nothing lost or damaged makes a verdict safe. "
-        "`tests/test_fuzz.py` runs some hundred of each."
+        "catalogue, stored verdicts, argument lists, published manifests, units, recipes, settings, an archive. Each "
+        "must keep three promises: it raises only the tool's own exceptions, with a sentence; it ends within 30 s; and "
+        "it keeps what the target's file in `tests/fuzz/` promises, above all that lost or damaged input makes no "
+        "verdict safe. `tests/test_fuzz.py` runs some hundred of each."
     )
     heads = ("input", "drawn by", "cases", "outcomes", "s", "promises broken")
     faults = [(fault.target, fault.input_class, fault.symptom, fault.mend, f"`{fault.test}`") for fault in FAULTS]

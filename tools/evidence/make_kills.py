@@ -116,7 +116,7 @@ def section(python: Path, folder: Path, kills: int, chance: random.Random) -> li
         print(*rows[-1], sep=" | ", file=sys.stderr, flush=True)
     last = bench.finish_warm_up()
     heads = ("kill", "after", "processes gone", "entries", "staging folders", "a server started from the root")
-    at_last = f"The warm-up left alone at last: {len(last['entries'])} entry, the second start says {last['reason']!r}."
+    at_last = f"The last warm-up, not killed: {len(last['entries'])} entry, the second start says {last['reason']!r}."
     times = f"Undisturbed: first start {alone['cold_seconds']:.0f} s, second start {alone['warm_seconds']:.0f} s."
     return [f"## vLLM {alone['vllm']}, {alone['platform']}", times, table(heads, rows), at_last]
 

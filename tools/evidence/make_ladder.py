@@ -89,9 +89,9 @@ Distances, limits and noise are in nats; `counts` says which part of a distance 
 Limits are those of the day of a run: the first runs had narrow models, and limits for these."""
 SEPARATELY = "Arms ran side by side on one GPU, so their seconds do not rank the settings."
 ABOUT_FAULTS = """Each fault is planted into one layer by a plugin (`tests/planted_faults`), and each has a sound twin.
-`as it should be`: a fault is found and the setting that avoids it is written; of a twin nothing is."""
+`as it should be`: a fault is found, and the setting that avoids it is written; for a twin nothing is written."""
 ABOUT_STORY = """Real servers get one prompt: without the fault, with it, and under `tuner serve` after `tuner tune`.
-`tune`, `plan`, `serve`, `confirm` and `check` tell the same of the launch."""
+`tune`, `plan`, `serve`, `confirm` and `check` agree about the launch."""
 ORDER = [arm.name for arm in first_arms(LaunchFacts(eager=False, graphs=True, float32=True, flag=True))]
 Run = dict[str, Any]
 """The fields of a document that the page shows."""
@@ -223,8 +223,8 @@ def false_alarms(healthy: list[Run]) -> str:
         wrong += [f"`{arm['name']}` of {run['model']}" for arm in run["arms"] if arm["word"] == "wrong"]
     return "\n".join(
         [
-            f"Launches that are right, and that are left as they are: {right} of {len(healthy)}.",
-            f"Launches of which the tool says that it does not know: {', '.join(unknown) or 'none'}.",
+            f"Launches that are called right, and are not changed: {right} of {len(healthy)}.",
+            f"Launches that the tool cannot judge: {', '.join(unknown) or 'none'}.",
             f"Launches that are called wrong: {', '.join(called_wrong) or 'none'}.",
             f"Arms that are called wrong: {', '.join(wrong) or 'none'}.",
             *(f"\n{text}" for model, text in OF_VLLM.items() if model in called_wrong),
@@ -325,7 +325,7 @@ def commands(runs: list[Run]) -> str:
             "`python -m tools.evidence.run_ladders` runs many of these; behind `--` stood the backend `TRITON_ATTN`.",
             "fp8 models ran under `VLLM_USE_DEEP_GEMM=0`.",
             "",
-            "What was otherwise than in a launch:",
+            "Differences from a real launch:",
             "",
             *(f"- {text}" for text in changed),
         ]

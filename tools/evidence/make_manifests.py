@@ -280,9 +280,10 @@ def apply_section(place: Path, options: tuple[str, ...]) -> str:
             ),
             table(("what", "number"), rows),
             (
-                f"Exit codes {first.returncode} and {second.returncode}: 1, because what is left alone is named. "
-                "Nothing is written for a launch whose model is not known. `tests/test_apply_public.py` tests file by "
-                "file that only the lines of the compilation config differ."
+                f"Exit codes {first.returncode} and {second.returncode}: "
+                "1, because the launches that are not edited are named. Nothing is written for a launch whose model is "
+                "not known. `tests/test_apply_public.py` tests file by file that only the lines of the compilation "
+                "config differ."
             ),
         ]
     )

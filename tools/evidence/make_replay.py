@@ -71,7 +71,7 @@ VARIANTS = {
 """A launch on a GPU -> the model that it serves, and its further arguments. The drafts repeat what stands in the
 prompt. On a CPU vLLM 0.19.1 refuses both launches."""
 KINDS = {"qwen3-moe": "all layers run, in order", "two-expert-sets": "owns two sets of experts, runs one"}
-HEADS = ("model", "engine", "flag", "passes", "replayed", "calls", "ran what was meant", "seen")
+HEADS = ("model", "engine", "flag", "passes", "replayed", "calls", "ran what was meant", "reason")
 PASS_HEADS = ("engine, flag on", "tokens of", "passes", "replayed", "meant", "ran")
 TOKENS_OF = {"one": "text alone", "image": "text and image", "image_alone": "an image alone"}
 """Request that first caused a pass -> what the request held."""
@@ -94,7 +94,7 @@ ABOUT_IMAGES = (
     "ERNIE gives tokens of text to one set of experts and those of images to another; in a pass of text alone, or of "
     "an image alone, one set is left out, and counting goes wrong. Pass by pass, with images:"
 )
-HIDDEN = ", which does not show: two processes differ by more"
+HIDDEN = ", too little to see: two processes differ by more"
 LIMIT_S = 580
 
 
@@ -254,7 +254,7 @@ def write_page(documents: list[dict[str, Any]], stamps: list[dict[str, Any]]) ->
     """Write the page, with a table for each environment."""
     introduction = (
         "Each MoE call is stamped twice on the device: the layer that the model called, and the layer that ran. "
-        "`replayed`: passes that came from captured CUDA graphs, with no Python in between. An engine of several "
+        "`replayed`: passes that came from captured CUDA graphs, without Python in between. An engine of several "
         "processes has its passes in each of them."
     )
     parts = [

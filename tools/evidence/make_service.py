@@ -171,14 +171,14 @@ def load_row(name: str, numbers: dict[str, Any]) -> tuple[str, ...]:
     return name, *(str(numbers[word]) for word in names)
 
 
-READING = "A run ends with an error, and the page is not made anew, where a promise does not hold."
+READING = "A run ends with an error, and the page is not written, if a promise does not hold."
 FAULT_TEXTS = {
-    "kills": "`kill -9` of the writer at a moment of chance, half a second at most after the first answer, "
+    "kills": "`kill -9` of the writer at a random moment, at most half a second after the first answer, "
     "while four clients send verdicts. *acknowledged* counts, in the clients' process, answers that "
     "were read; a replica follows.",
-    "full disk": "The writer's files cannot grow beyond half a megabyte (`RLIMIT_FSIZE`). Its readers are "
-    "answered, and with room again it takes verdicts.",
-    "cut off": "The writer is stopped, so that nothing it is sent is answered. Its replica goes on and catches up.",
+    "full disk": "The writer's files cannot grow beyond half a megabyte (`RLIMIT_FSIZE`). "
+    "It still answers readers, and once there is room again it takes verdicts.",
+    "cut off": "The writer is stopped, so that it answers nothing. Its replica continues, and catches up later.",
     "forged": "A writer without signatures, with empty ones, with a changed byte, with a key of its own, with "
     "garbage, with a longer line. The replica demands signatures, and *wrong* counts what it stored.",
     "older lines": "A writer gives a line of each verdict, one that the key signed later, and the older one again, "
@@ -188,15 +188,15 @@ FAULT_TEXTS = {
     "two starts of the writer. *lost* counts leases that ended early or late, verdicts that did not "
     "reach the replica, refused readers, and wrong readiness: ten years later the certificate has "
     "expired.",
-    "certificates": "Exchanged while four clients connect anew for each request. *lost* counts requests without an "
-    "answer.",
-    "slow clients": "Each begins a request and does not end it.",
+    "certificates": "The certificate is replaced while four clients connect anew for each request. "
+    "*lost* counts requests without an answer.",
+    "slow clients": "Each client begins a request and does not end it.",
     FUZZ: "Damaged requests to each endpoint, by the statuses of their answers. A status of 500 or more, a "
-    "refusal that is no JSON document, or a verdict that is stored would end the run.",
+    "refusal that is not a JSON document, or a verdict that is stored would end the run.",
 }
 """Fault -> what it is, and what is counted."""
 ABOUT_LOAD = (
-    "Decisions and admissions by turns, of three models in five launches each, from a process of its own. Before the "
+    "Decisions and admissions in turn, for three models with five launches each, from a process of its own. Before the "
     "load each answer was compared with `tuner plan`, or with what `tuner apply` writes into the pod; under the load "
     "each must have the same bytes. A latency counts from the moment at which the request was due. The second line is "
     "a Starlette handler that reads the body and answers a constant, under the same load in the same run."

@@ -120,22 +120,23 @@ def output_of(*command: str) -> str:
 
 
 READING = (
-    "A storm ends with an error, and the page is not made, at the first entry that is lost, that is not equal to what "
-    "was put, or at a process that fails, so also at a *database is locked*. *long-crowd*: that many processes begin "
-    "at one moment, without a store, and each puts 50 entries, reads each back and reads one of the others'. *kills*: "
-    "`kill -9` of one of four processes that put without pause, up to 60 ms after it was told that an entry is stored; "
-    "after each kill its latest entries are looked up and `PRAGMA integrity_check` runs, at the end all are looked up; "
-    "*acknowledged* counts them. *making*: the kill falls into the first put of all; *made* counts how often there was "
-    "a store already. *upgrade*: it falls into the first put into a store of schema 1; *upgraded* counts how often the "
-    "new schema was committed already. *damage*: a stretch of the file is overwritten with zeros, noise or another "
-    "stretch, or the file is cut; *errors* name the way out, *misses* include the one entry of three that was never "
-    "stored, and *puts* counts the writes that did not meet the damage."
+    "A storm ends with an error, and the page is not made, at the first entry that is lost or is not equal to what was "
+    "put, and at the first process that fails, for example with *database is locked*. *long-crowd*: that many "
+    "processes begin at one moment, without a store. Each puts 50 entries, reads each back, and reads an entry of "
+    "another process. *kills*: `kill -9` of one of four processes that put without pause, up to 60 ms after the store "
+    "reported an entry as stored. After each kill the latest entries are looked up and `PRAGMA integrity_check` runs; "
+    "at the end all are looked up. *acknowledged* counts them. *making*: the kill comes during the very first put. "
+    "*made* counts how often there was a store already. *upgrade*: the kill comes during the first put into a store of "
+    "schema 1. *upgraded* counts how often the new schema was committed already. *damage*: a stretch of the file is "
+    "overwritten with zeros, noise or another stretch, or the file is cut. *errors* say what to do next, *misses* "
+    "include the entry of three that was never stored, and *puts* counts the writes that did not touch the damage."
 )
 REMARKS = (
-    "The rollback journal is what a network file system gets. None was at hand: the kernel's table of mounts is a fake "
-    "there, and the journal is at work on a local disk. `kill -9` leaves what the system has already taken; that a "
-    "commit is also on the disk is shown by `tests/test_cache_sqlitedict.py`, which watches the calls, not by pulling "
-    "a plug. The same storms with smaller counts are in `tests/test_cache_crash.py` and `tests/test_cache_damage.py`."
+    "On a network file system the store uses the rollback journal. There was none here: the kernel's table of mounts "
+    "is a fake, and the journal is used on a local disk. `kill -9` does not lose what the system has already taken. "
+    "That a commit is also on the disk is shown by `tests/test_cache_sqlitedict.py`, which watches the calls; the "
+    "power was not cut. The same storms with smaller counts are in `tests/test_cache_crash.py` and "
+    "`tests/test_cache_damage.py`."
 )
 MENDED = """\
 - Records without a checksum: bytes of another record in their place gave another entry than was stored. Schema 2.
@@ -147,7 +148,7 @@ MENDED = """\
 - With a rollback journal at least four of 64 processes gave up after 30 seconds, as others always came first. Now
   a process gives up only if nobody else has written meanwhile."""
 RATIOS = (
-    "Medians over 60 rounds, each from open to close, both by turns on one file and one disk; the ratio is the median "
+    "Medians over 60 rounds, each from open to close, both in turn on one file and one disk; the ratio is the median "
     "of the rounds' ratios. Plain sqlite3 opens, does the one transaction on the same table, and closes; it checks "
     "neither schema nor checksum nor fields."
 )
