@@ -12,11 +12,11 @@ HEADS = ("model", "engine", "true", "order", "replay, flag on", "replay, flag of
 HEADS += ("agree",)
 INTRODUCTION = (
     "The order probe runs the model's Python without engines, and the replay probe sees which layer each MoE call of a "
-    "real engine runs. Of the zoo the truth is known by construction (`tests/zoo/zoo_truth.py`).\n\n`yes`: both say "
-    "safe; or engines ran wrong layers with the flag on, and the order probe did not say safe. `not reached`: unsafe, "
-    "and no request of the engines made the model leave the registered order. `in doubt`: likewise, and the order "
-    "probe itself is inconclusive. `refused`: unsafe, and with the flag on vLLM ends the engine itself. `no`: anything "
-    "else. The rows other than `yes` and `in doubt` are explained below their table."
+    "real engine runs. Of the zoo the truth is known by construction (`tests/zoo/zoo_truth.py`).\n\n"
+    "`yes`: both say safe; or engines ran wrong layers with the flag on, and the order probe did not say safe. "
+    "`not reached`: unsafe, and no request of the engines made the model leave the registered order. `in doubt`: "
+    "likewise, and the order probe itself is inconclusive. `refused`: unsafe, and with the flag on vLLM ends the "
+    "engine itself. `no`: anything else. The rows other than `yes` and `in doubt` are explained below their table."
 )
 ON_A_GPU = (
     "Made with 16 cores and one GPU, with the flag honoured as with torch before 2.11, by `make_depths.py run --jobs 6 "

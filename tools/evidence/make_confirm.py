@@ -46,7 +46,7 @@ def main() -> None:
         decisions = {name: decision(name, start, Path(folder)) for name, start in STARTS.items()}
         rows = [row(name, name, decisions, Path(folder)) for name in STARTS]
         crossed = [row(log, decided, decisions, Path(folder)) for log, decided in CROSSED]
-        cuts_rows = [row_of_cut(lines, decisions["0.19.1-true"], Path(folder)) for lines in cuts("0.19.1-true")]
+        cut_rows = [row_of_cut(lines, decisions["0.19.1-true"], Path(folder)) for lines in cuts("0.19.1-true")]
         shapes = [row_of_shape(name, Path(folder)) for name in SHAPES]
     write(
         "confirm.md",
@@ -62,7 +62,7 @@ def main() -> None:
         table(("log", "start", "flag", "mode", "cache"), [row_of_gpu(name) for name in GPU]),
         "## A log that is cut",
         "The log of `0.19.1-true`, its first lines only.",
-        table(("lines", "not said", "result", "exit code"), cuts_rows),
+        table(("lines", "not said", "result", "exit code"), cut_rows),
         f"## {len(shapes)} shapes of a log",
         SHAPED,
         table(("shape", "result", "exit code"), shapes),

@@ -94,7 +94,7 @@ def documents_of_run(python: Path, folder: Path, args: tuple[str, ...], jobs: in
             document["rows"].append(row)
             yield document
     for name, text in SOURCE_CHANGES.items():  # of one file for all, so by themselves
-        with addition(source_file(python), text):
+        with source_change(source_file(python), text):
             document["rows"].append(compare(name, base, folder))
         yield document
 
@@ -158,7 +158,7 @@ def source_file(python: Path) -> Path:
 
 
 @contextmanager
-def addition(path: Path, text: str) -> Iterator[None]:
+def source_change(path: Path, text: str) -> Iterator[None]:
     """Add text to a copy of a file for the time of the block. The file itself may be linked from other environments."""
     original = path.with_suffix(".kept")
     path.rename(original)

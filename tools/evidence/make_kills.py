@@ -64,11 +64,11 @@ class Bench:
             Seconds until the kill, and whether all processes of the warm-up ended within a minute.
         """
         begin = time.monotonic()
-        start_warm_up = self.start_warm_up()
+        process = self.start_warm_up()
         time.sleep(seconds)
-        start_warm_up.send_signal(signal.SIGKILL)
+        process.send_signal(signal.SIGKILL)
         moment = time.monotonic() - begin
-        start_warm_up.wait()
+        process.wait()
         return moment, ended_in_time(self.model)
 
     def server_outcome(self) -> str:

@@ -337,8 +337,12 @@ def _stamps(trace: dict[str, Any], step: dict[str, Any] | None = None) -> list[s
         return ["## What a stamp costs", stamp_cost]
     stamps = 2 * step["layers"]
     share = stamps * trace["us_per_stamp"] / 1e3 / step["bare"]["median_ms"]
-    times = [step[name].get("each_ms", []) for name in ("bare", "stamped")]
-    runs = "one run each" if min(map(len, times)) <= 1 else f"{len(times[0])} runs each, in turn ({_spread(times)})"
+    medians_ms = [step[name].get("each_ms", []) for name in ("bare", "stamped")]
+    runs = (
+        "one run each"
+        if min(map(len, medians_ms)) <= 1
+        else f"{len(medians_ms[0])} runs each, in turn ({_spread(medians_ms)})"
+    )
     cost = (
         f"A decode step of {step['sequences']} sequences and {step['layers']} MoE layers (thin) took "
         f"{step['bare']['median_ms']:.2f} ms without stamps and {step['stamped']['median_ms']:.2f} ms with them "
@@ -349,9 +353,9 @@ def _stamps(trace: dict[str, Any], step: dict[str, Any] | None = None) -> list[s
     return ["## What a stamp costs", stamp_cost, cost]
 
 
-def _spread(times: list[list[float]]) -> str:
+def _spread(medians_ms: list[list[float]]) -> str:
     """The shortest and the longest step of the runs, without stamps and with them."""
-    bare, stamped = (f"{min(times):.2f} to {max(times):.2f} ms" for times in times)
+    bare, stamped = (f"{min(medians):.2f} to {max(medians):.2f} ms" for medians in medians_ms)
     return f"{bare} without, {stamped} with"
 
 
