@@ -113,7 +113,6 @@ SOUND_AROUND = [
     "Around",
     "AbsentArguments",
     "FixedCount",
-    "FixedTable",
     "BufferedFeatures",
     "GrownFeatures",
     "PartWithAttributes",
@@ -125,6 +124,7 @@ SOUND_AROUND = [
 AROUND = {
     "NumberEntersTwice": "outer_entries",
     "NumberCounts": "outer_guard",
+    "FixedTable": "outer_guard",
     "NumberByOtherName": "outer_guard",
     "NumberBelow": "outer_guard",
     "NumberByText": "outer_guard",
@@ -266,21 +266,21 @@ def test_a_config_that_no_code_changes_is_accepted(answers: dict[str, Group]) ->
 def test_a_config_that_code_may_change_is_refused(answers: dict[str, Group]) -> None:
     """The same config, where its methods may store what a pass reads."""
     changed = {case: codes for case, codes in answers["configs"].items() if case.startswith("changed_")}
-    assert len(changed) == 57
+    assert len(changed) == 62
     assert [case for case, codes in changed.items() if "outer_guard" not in codes] == []
 
 
 def test_an_attribute_that_is_only_read_is_accepted(answers: dict[str, Group]) -> None:
     """Code may read the dictionary of an object, and store other attributes."""
     sound = {case: codes for case, codes in answers["stored"].items() if not case.startswith("stored_")}
-    assert len(sound) == 6
+    assert len(sound) == 7
     assert [case for case, codes in sound.items() if codes] == []
 
 
 def test_an_attribute_that_code_stores_in_any_way_is_refused(answers: dict[str, Group]) -> None:
     """By every way in which Python stores an attribute or changes a container, in this file or an imported one."""
     stored = {case: codes for case, codes in answers["stored"].items() if case.startswith("stored_")}
-    assert len(stored) == 23
+    assert len(stored) == 37
     assert [case for case, codes in stored.items() if "outer_guard" not in codes] == []
 
 

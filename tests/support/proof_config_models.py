@@ -31,7 +31,14 @@ class Other(Config):
 class Holder:
     pass
 
+class Slot:
+    __slots__ = ("config_in_slot",)
+
 class Model(nn.Module):
+    @property
+    def config_by_property(self):
+        return self.config
+
     def __init__(self):
         super().__init__()
         self.model = Region()
@@ -40,6 +47,8 @@ class Model(nn.Module):
         self.table = {{"own": self.config}}
         self.part = Holder()
         self.part.config_of_part = self.config
+        self.slot = Slot()
+        self.slot.config_in_slot = self.config
         HELD.append(self.config)
         config_helper.HELD.append(self.config)
         {constructor}
@@ -139,6 +148,15 @@ CHANGED: dict[str, dict[str, str]] = {
     "by_a_borrowed_method": {"embed": "config_helper.Putter.own_put(self.config)"},
     "by_a_constructor_of_another_file": {"embed": "config_helper.Putter(self.config)"},
     "by_a_global_of_another_file": {"embed": "config_helper.put_in_all()"},
+    "by_update_of_a_property": {"embed": "self.config_by_property.update({'rounds_planted': 2})"},
+    "by_update_of_an_attribute_stored_late": {"embed": "self.late = self.config; self.late.update(rounds_planted=2)"},
+    "by_update_of_a_slot": {"embed": "self.slot.config_in_slot.update({'rounds_planted': 2})"},
+    "by_update_in_a_context": {
+        "embed": "own = {}\n        with nullcontext(self.config) as own: own.update({'rounds_planted': 2})"
+    },
+    "by_update_in_a_match": {
+        "embed": "own = {}\n        match self.config:\n            case own: own.update({'rounds_planted': 2})"
+    },
     "by_an_import_in_a_function": {"embed": "from config_helper import put as put_it; put_it(self.config)"},
 }
 """What may change the config."""

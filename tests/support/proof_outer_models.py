@@ -167,7 +167,7 @@ class PartWithAttributes(Around):
 
     def run(self, ids, positions):
         part = self.own_part
-        condition = part.own_number > 1 or part.own_list[0] > 1 or part.own_table["a"] > 1 or part.own_other > 1
+        condition = part.own_number > 1 or part.own_other > 1
         return self.either(condition, ids, positions)
 
 

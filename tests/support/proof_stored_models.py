@@ -3,6 +3,7 @@
 A model enters its region twice if the switch is on. What matters is whether any code may turn it on.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,10 @@ PREFIX = "switch_"
 """Begins the names of the modules of the cases."""
 MODEL = """
 import functools
+import importlib
 import operator
+import torch
+from contextlib import nullcontext
 from proof_outer_models import Region
 from torch import nn
 import switch_helper
@@ -23,13 +27,23 @@ class Model(nn.Module):
         self.model = Region()
         self.on_planted = False
         self.entries = {{"planted": 1}}
+        self.numbers = torch.zeros(1, 4, device="meta")
+        self.training = False
+        self.__own_planted = False
+        self.others = self.entries
+
+    def given(self):
+        return self.entries
+
+    def enter(self, entries):
+        entries["pl" + "anted"] = 2
 
     def embed_input_ids(self, ids):
         {embed}
         return ids
 
     def forward(self, input_ids, positions, intermediate_tensors=None, inputs_embeds=None):
-        if self.on_planted or self.entries["planted"] > 1:
+        if {condition}:
             self.model(input_ids, positions)
         return self.model(input_ids, positions)
 
@@ -43,6 +57,7 @@ SOUND: dict[str, str] = {
     "another_attribute": "setattr(self, 'off_planted', True)",
     "read_by_a_helper": "switch_helper.read(self)",
     "another_list": "grow = [].append; grow(self.entries)",
+    "numbers_of_the_same_shape": "self.numbers.zero_()",
 }
 """What stores nothing there."""
 STORED: dict[str, str] = {
@@ -69,8 +84,35 @@ STORED: dict[str, str] = {
     "in_a_container_by_a_bound_method": "put = self.entries.update; put(planted=2)",
     "in_a_container_by_getattr": "getattr(self.entries, 'update')(planted=2)",
     "in_a_container_by_another_file": "switch_helper.enter(self)",
+    "in_a_container_by_another_attribute": "self.others['pl' + 'anted'] = 2",
+    "in_a_container_that_a_method_returns": "self.given()['pl' + 'anted'] = 2",
+    "in_a_container_by_a_method_by_another_name": "put = self.enter; put(self.entries)",
+    "in_a_container_by_a_context": "with nullcontext(self.entries) as own: own['pl' + 'anted'] = 2",
+    "in_a_container_by_an_operator": "operator.ior(self.entries, {'planted': 2})",
+    "in_a_container_by_a_display": "own = {'own': self.entries}; own['own']['pl' + 'anted'] = 2",
+    "by_a_module_imported_late": "from late_switch import turn_on; turn_on(self)",
+    "by_a_module_in_a_text": "importlib.import_module('late_' + 'switch').turn_on(self)",
+    "by_the_functions_of_python": "__builtins__['set' + 'attr'](self, 'on_planted', True)",
+    "by_its_mangled_name": "self._Model__own_planted = True",
+    "as_a_mode": "self.train()",
+    "as_a_shape": "self.numbers.resize_(2, 4)",
+    "as_a_shape_of_data": "self.numbers.data = torch.zeros(2, 4, device='meta')",
+    "as_a_hook": "self.register_forward_hook(lambda model, given, result: model.model(*given))",
 }
 """What may turn the switch on, or change the number of entries."""
+CONDITIONS = {
+    "in_a_container": "self.entries['planted'] > 1",
+    "mangled": "self.__own_planted",
+    "a_mode": "self.training",
+    "a_shape": "self.numbers.shape[0] > 1",
+    "the_same_shape": "self.numbers.shape[0] > 1",
+}
+"""Part of a case's name -> the switch of its model. The others ask for `self.on_planted`."""
+LATE = """
+def turn_on(model):
+    model.on_planted = True
+"""
+"""A file that nothing has imported yet."""
 HELPER = """
 def read(model):
     return model.on_planted
@@ -92,4 +134,9 @@ def model_of(folder: Path, name: str, embed: str) -> Any:
     """The model of a case."""
     proof_built_models.forget(PREFIX)
     proof_built_models.imported(folder, f"{PREFIX}helper", HELPER)
-    return proof_built_models.imported(folder, f"{PREFIX}{name}", MODEL.format(embed=embed)).Model
+    (folder / "late_switch.py").write_text(LATE, encoding="utf-8")
+    if str(folder) not in sys.path:
+        sys.path.append(str(folder))
+    condition = next((asked for part, asked in CONDITIONS.items() if part in name), "self.on_planted")
+    text = MODEL.format(embed=embed, condition=condition)
+    return proof_built_models.imported(folder, f"{PREFIX}{name}", text).Model

@@ -10,7 +10,8 @@ import gc
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any
+from types import MemberDescriptorType
+from typing import Any, NamedTuple
 
 from shared_worker.vllm_types import Module
 from vllm_launch_worker.proof.stores import (
@@ -44,6 +45,18 @@ STANDARD = frozenset(("__dict__", "__weakref__"))
 ASKS = frozenset(("getattr", "hasattr", "isinstance", "len"))
 """Functions that do not change their arguments."""
 COLLECTIONS = frozenset(("dict", "set", "OrderedDict", "defaultdict"))
+
+
+class Holding(NamedTuple):
+    """Names under which code may reach a config.
+
+    Attributes:
+        now: the names under which an object or a dictionary holds a config when the model is built.
+        later: attributes that functions store, or compute as a property. They may hold a config later.
+    """
+
+    now: frozenset[str]
+    later: frozenset[str]
 
 
 class Configs:
@@ -83,7 +96,7 @@ class Configs:
         """
         if not self.on_paths:
             return stored
-        if self._may_be_updated(files):
+        if self._may_be_updated(stored, files):
             return stored | self.on_paths.keys()
         others = others_stored_by(type(config) for config in self.on_paths.values())
         while True:
@@ -92,12 +105,15 @@ class Configs:
                 return stored
             stored |= added
 
-    def _may_be_updated(self, files: frozenset[str]) -> bool:
-        """Whether functions of these files may call one of `UPDATES`, or the constructor, of a config that exists."""
+    def _may_be_updated(self, stored: frozenset[str], files: frozenset[str]) -> bool:
+        """Whether functions of these files may call one of `UPDATES`, or the constructor, of a config that exists.
+
+        An attribute that functions store, or compute as a property, may hold a config later.
+        """
         trees = [tree_of(file) for file in files if not file.startswith("<") and is_looked_into(file)]
         functions = [function for tree in trees for function in outermost_functions(tree)]
         others = [function for function, is_of_own_object in functions_of_others(files) if not is_of_own_object]
-        holding = names_holding(configs_below(self.model))
+        holding = Holding(names_holding(configs_below(self.model)), stored | properties_in([*functions, *others]))
         if constructs_again(files) or any(may_update(function, holding) for function in functions):
             return True
         return any(may_update(function, holding, is_new) for function in others)
@@ -138,6 +154,16 @@ def configs_below(model: Module) -> list[Any]:
     return list(configs.values())
 
 
+def properties_in(functions: list[ast.AST]) -> frozenset[str]:
+    """The names of those functions that have a decorator. Such a function may be a property."""
+    return frozenset(str(getattr(function, "name", "")) for function in functions if decorators_of(function))
+
+
+def decorators_of(function: ast.AST) -> list[ast.expr]:
+    """The decorators of a function. A lambda has none."""
+    return getattr(function, "decorator_list", [])
+
+
 def names_holding(values: list[Any]) -> frozenset[str]:
     """The names under which any object or dictionary of this process holds one of these values."""
     wanted = set(map(id, values))
@@ -145,7 +171,16 @@ def names_holding(values: list[Any]) -> frozenset[str]:
     for holder in gc.get_referrers(*values):
         parts = holder if isinstance(holder, dict) else getattr(holder, "__dict__", {})
         names.update(name for name, value in list(parts.items()) if isinstance(name, str) and id(value) in wanted)
+        names.update(slots_of(holder))
     return frozenset(names)
+
+
+def slots_of(holder: Any) -> set[str]:
+    """The names in `__slots__` of an object's classes. The object holds their values without a dictionary."""
+    slots: set[str] = set()
+    for kind in type(holder).__mro__:
+        slots.update(name for name, value in vars(kind).items() if isinstance(value, MemberDescriptorType))
+    return slots
 
 
 def others_stored_by(kinds: Iterable[type]) -> dict[str, frozenset[str]]:
@@ -189,12 +224,12 @@ def calls_of_own(function: Function) -> bool:
     return False
 
 
-def may_update(function: ast.AST, holding: frozenset[str], is_made: Callable[..., bool] | None = None) -> bool:
+def may_update(function: ast.AST, holding: Holding, is_made: Callable[..., bool] | None = None) -> bool:
     """Whether a function may call one of `UPDATES` of a config: it names one, other than to call it of a collection.
 
     Args:
         function: the function.
-        holding: the names under which an object or a dictionary holds a config.
+        holding: the names under which an object or a dictionary may hold a config.
         is_made: whether an expression makes what it gives, so that this is no config. Left out: `is_collection`.
     """
     nodes = list(ast.walk(function))
@@ -205,14 +240,14 @@ def may_update(function: ast.AST, holding: frozenset[str], is_made: Callable[...
     return any(id(node) not in harmless for node in mentions)
 
 
-def is_no_config(node: ast.AST, collections: set[str], holding: frozenset[str]) -> bool:
+def is_no_config(node: ast.AST, collections: set[str], holding: Holding) -> bool:
     """Whether an expression is a collection, or lies in an attribute or under a key that holds no config."""
     if isinstance(node, ast.Name):
         return node.id in collections
     if isinstance(node, ast.Attribute):
-        return node.attr not in holding
+        return node.attr not in holding.now | holding.later
     if isinstance(node, ast.Subscript):
-        return constant_key(node).isdisjoint(holding) and bool(constant_key(node))
+        return constant_key(node).isdisjoint(holding.now) and bool(constant_key(node))
     return is_collection(node)
 
 

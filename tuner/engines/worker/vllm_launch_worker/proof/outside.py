@@ -513,7 +513,7 @@ def is_fixed(guard: Guard, stored: frozenset[str], enclosed: tuple[str, ...]) ->
     is_of_model = name.startswith(("self.", "dict(type(self"))
     if guard["type"] not in STATE and (not is_of_model or CELLS.search(name)):
         return False
-    if ANY in stored and is_of_model:
+    if is_of_model and (ANY in stored or is_on_contents(guard)):
         return False
     parts = [as_written(part) for part in NAME.findall(name.removeprefix("self.")) if not part.isdigit()]
     if stored.intersection(parts):
@@ -521,3 +521,21 @@ def is_fixed(guard: Guard, stored: frozenset[str], enclosed: tuple[str, ...]) ->
     if guard["type"] in STATE and name.endswith(parts[-1]):
         parts.pop()  # the guard depends on the container, not on its contents
     return not stored.intersection(part + INSIDE for part in parts)
+
+
+def is_on_contents(guard: Guard) -> bool:
+    """Whether a guard depends on the contents of a list, a dictionary or a set, other than `PARTS`.
+
+    Code may change these by another name, or in a function that it gives the container to. This is not followed.
+    """
+    name = guard["name"]
+    asks_for_length = LENGTHS.match(guard["type"]) is not None and NAME.findall(name)[-1] not in PARTS
+    return asks_for_length or any(container not in PARTS for container in CONTAINER.findall(name))
+
+
+PARTS = frozenset(("_modules", "_parameters", "_buffers", "__dict__", "__mro__", "attribute_map"))
+"""Containers of Python, torch and transformers with attributes, modules and classes."""
+CONTAINER = re.compile(r"(\w+)['\])]*\[")
+"""In a guard's name: what a subscript follows."""
+LENGTHS = re.compile("SEQUENCE_LENGTH|DICT_|LIST_|MAPPING_|SET_")
+"""Kinds of guards on the length of a container, and on its keys or elements."""

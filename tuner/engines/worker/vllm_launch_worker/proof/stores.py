@@ -5,7 +5,7 @@ import re
 import sys
 from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
-from importlib.util import resolve_name
+from importlib.util import find_spec, resolve_name
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple, TypeGuard
@@ -18,10 +18,18 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 LATER = (*FUNCTIONS, ast.GeneratorExp)
 """Code inside a function that may run after the function has ended."""
 SETTERS = frozenset(("setattr", "delattr", "__setattr__", "__delattr__"))
-STORES_ANY = SETTERS | {"__dict__", "__setstate__", "exec", "globals", "methodcaller", "setitem", "vars"}
+RUNS_TEXT = frozenset(("__builtins__", "__import__", "exec", "globals", "import_module"))
+"""What reaches code, or functions of Python, by a text."""
+STORES_ANY = SETTERS | RUNS_TEXT | {"__dict__", "__setstate__", "methodcaller", "setitem", "vars"}
 """What stores an attribute by any name, if it is not one of `SETTERS` in a plain call."""
 WHOLE = frozenset(("__class__", "__dict__"))
 """Attributes of an object with which code stores all its attributes."""
+REPLACES = re.compile(r"register_\w*hook|set_submodule")
+"""Methods of a torch module after which its call may run other code."""
+RESHAPES = re.compile(r"data|requires_grad_|set_|resize_\w*|as_strided_|(un)?squeeze_|swap(axes|dims)_|t_|transpose_")
+"""Attributes and methods of a tensor by which code changes its shape or its type in place."""
+MODES = frozenset(("eval", "train"))
+"""Methods of a torch module that store `training` in it and in its parts."""
 REGISTERS = frozenset(("register_buffer", "register_parameter", "register_module", "add_module"))
 """Methods of a torch module that store an attribute. Their first argument is its name."""
 CHANGES = frozenset(
@@ -285,8 +293,16 @@ def imported_by(files: frozenset[str]) -> set[str]:
         homes = {getattr(value, "__module__", None) for value in vars(module).values()}
         homes |= {value.__name__ for value in vars(module).values() if isinstance(value, ModuleType)}
         homes |= homes_in_functions(module)
-        imported |= {getattr(sys.modules.get(str(home)), "__file__", None) or "" for home in homes}
+        imported |= {file_of_module(str(home)) for home in homes}
     return {file for file in imported - files if file.endswith(".py") and is_looked_into(file)}
+
+
+def file_of_module(name: str) -> str:
+    """The file of a module, which need not be imported yet. Empty if there is none."""
+    module, parent = sys.modules.get(name), name.rpartition(".")[0]
+    if module is None and (not parent or hasattr(sys.modules.get(parent), "__path__")):
+        return getattr(find_spec(name), "origin", None) or ""
+    return getattr(module, "__file__", None) or ""
 
 
 def homes_in_functions(module: ModuleType) -> set[str]:
@@ -642,7 +658,18 @@ def bound_by(node: ast.AST) -> list[tuple[ast.expr, ast.expr]]:
         return [(node.target, node.value)]
     if isinstance(node, (ast.For, ast.AsyncFor, ast.comprehension)):
         return [(node.target, node.iter)]
+    if isinstance(node, ast.withitem) and node.optional_vars is not None:
+        return [(node.optional_vars, node.context_expr)]
+    if isinstance(node, ast.Match):
+        return [(captured, node.subject) for captured in captured_by(node)]
     return []
+
+
+def captured_by(match: ast.Match) -> list[ast.expr]:
+    """The variables that the patterns of a `match` bind, as targets."""
+    patterns = [node for case in match.cases for node in ast.walk(case.pattern)]
+    names = [getattr(node, "name", None) or getattr(node, "rest", None) for node in patterns]
+    return [ast.Name(name, ast.Store()) for name in names if name]
 
 
 def stored_by(node: ast.AST, variables: Variables) -> set[str]:
@@ -654,15 +681,22 @@ def stored_by(node: ast.AST, variables: Variables) -> set[str]:
     """
     if isinstance(node, (ast.Global, ast.Nonlocal)):
         return set(node.names)
-    if isinstance(node, ast.Attribute) and not isinstance(node.ctx, ast.Load):
-        return {ANY} if node.attr in WHOLE else {node.attr}
-    if isinstance(node, ast.Attribute) and node.attr in CHANGES:
-        return changed_by_method(node, variables)
+    if isinstance(node, ast.Attribute):
+        return stored_by_attribute(node, variables)
     if isinstance(node, ast.Subscript) and not isinstance(node.ctx, ast.Load):
         return contents_of(node.value, variables) | constant_key(node)
     if isinstance(node, ast.AugAssign) and isinstance(node.value, DISPLAYS):
         return contents_of(node.target, variables)
     return changed_by_call(node, variables) if isinstance(node, ast.Call) else set()
+
+
+def stored_by_attribute(node: ast.Attribute, variables: Variables) -> set[str]:
+    """The names that code changes with an attribute: it stores or deletes the attribute, or calls it as a method."""
+    if RESHAPES.fullmatch(node.attr) and is_changing(node):
+        return {name.removesuffix(INSIDE) for name in contents_of(node.value, variables)}
+    if isinstance(node.ctx, ast.Load):
+        return changed_by_method(node, variables)
+    return {ANY} if node.attr in WHOLE else {as_written(node.attr)}
 
 
 def constant_key(node: ast.Subscript) -> set[str]:
@@ -674,6 +708,11 @@ def constant_key(node: ast.Subscript) -> set[str]:
 def called(call: ast.Call) -> str:
     """The name of the called function or method. Empty if the called expression does not have a name."""
     return str(getattr(call.func, "id", "") or getattr(call.func, "attr", ""))
+
+
+def is_changing(node: ast.Attribute) -> bool:
+    """Whether an attribute that `RESHAPES` lists is stored, or is a method, which code may call."""
+    return not isinstance(node.ctx, ast.Load) or node.attr != "data"
 
 
 def changed_by_call(call: ast.Call, variables: Variables) -> set[str]:
@@ -691,7 +730,11 @@ def changed_by_call(call: ast.Call, variables: Variables) -> set[str]:
 
 
 def changed_by_method(method: ast.Attribute, variables: Variables) -> set[str]:
-    """The names that one of the methods `CHANGES` changes, when it is called: at once, or later by another name."""
+    """The names that a method changes, when it is called: at once, or later by another name."""
+    if method.attr in MODES:
+        return {"training"}
+    if method.attr not in CHANGES:
+        return {ANY} if REPLACES.fullmatch(method.attr) else set()
     return {ANY} if is_dictionary(method.value) else contents_of(method.value, variables)
 
 
