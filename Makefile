@@ -96,7 +96,7 @@ evidence: setup setup-flag-live ## write docs/evidence/ anew
 	mkdir -p .cache
 	.venv/bin/python -m tools.evidence.make_explain run --python .envs/current/bin/python .cache/current.json -- $(SMALL)
 	.venv/bin/python -m tools.evidence.make_explain run --python .envs/flag-live/bin/python .cache/flag-live.json -- $(SMALL)
-	.venv/bin/python -m tools.evidence.make_explain page docs/evidence/explain-gpu.json .cache/current.json .cache/flag-live.json
+	.venv/bin/python -m tools.evidence.make_explain page docs/evidence/explain-h200.json docs/evidence/explain-gpu.json .cache/current.json .cache/flag-live.json
 
 evidence-store: setup-tool ## kill, crowd, damage and upgrade stores by the thousand; write store.md
 	.venv/bin/python -m tools.evidence.make_store
@@ -124,7 +124,7 @@ evidence-replay: setup setup-flag-live ## watch the MoE calls of real engines in
 	.venv/bin/python -m tools.evidence.make_replay run --python .envs/current/bin/python .cache/replay-current.json
 	.venv/bin/python -m tools.evidence.make_replay run --python .envs/flag-live/bin/python .cache/replay-flag-live.json
 	.venv/bin/python -m tools.evidence.make_replay page docs/evidence/replay-gpu.json docs/evidence/replay-variants-gpu.json \
-	  docs/evidence/replay-2-gpus.json docs/evidence/replay-images-2-gpus.json \
+	  docs/evidence/replay-2-gpus.json \
 	  .cache/replay-flag-live.json .cache/replay-current.json --stamps docs/evidence/stamps-trace.json docs/evidence/stamps-step.json
 
 evidence-depths: setup setup-flag-live ## compare the order probe with the replay probe on 38 models; write depths.md (half an hour)

@@ -129,12 +129,17 @@ def step(layers: int, runs: int, args: list[str]) -> dict[str, Any]:
         model = Path(folder) / "model"
         script = ROOT / "examples" / "tiny_checkpoint.py"
         subprocess.run([sys.executable, script, model, "--layers", str(layers)], check=True, stdout=sys.stderr)
-        with multiprocessing.get_context("fork").Pool(1, maxtasksperchild=1) as pool:
+        with multiprocessing.get_context("fork").Pool(1, logs_to_stderr, maxtasksperchild=1) as pool:
             for name in [*results] * runs:
                 results[name].append(pool.apply(engine, ([str(model), *args],), {"stamped": name == "stamped"}))
     summaries = {name: median_of(engines) for name, engines in results.items()}
     before, after = summaries["bare"]["median_ms"], summaries["stamped"]["median_ms"]
     return {"layers": layers, "sequences": SEQUENCES, **summaries, "overhead": round(after / before - 1, 4)}
+
+
+def logs_to_stderr() -> None:
+    """Let this process write its standard output, such as vLLM's log, to its standard error."""
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
 
 
 def median_of(engines: list[dict[str, Any]]) -> dict[str, Any]:

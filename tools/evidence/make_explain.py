@@ -13,6 +13,7 @@ tell what the graphs were made for. The last changes are to a source file of the
 import argparse
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -26,7 +27,7 @@ from typing import Any
 
 from rules.errors import TunerError
 from tools.evidence import ROOT
-from tools.evidence.page import SERVER_ENVIRONMENT, footer, split_words, table, write
+from tools.evidence.page import SERVER_ENVIRONMENT, split_words, table, write
 from tuner.processes.server_process import ready_server
 from tuner.server_log.log import read_server_log
 
@@ -64,7 +65,8 @@ def main() -> None:
     how = f"python -m tools.evidence.make_explain run --jobs {options.jobs} -- {' '.join(vllm_args)}"
     with tempfile.TemporaryDirectory(prefix="explain-") as folder:
         for document in documents_of_run(options.python.absolute(), Path(folder), tuple(vllm_args), options.jobs):
-            options.files[0].write_text(json.dumps(document | {"how": how}, indent=1), encoding="utf-8")
+            document |= {"how": how, "machine": f"{platform.machine()} with {os.cpu_count()} cores"}
+            options.files[0].write_text(json.dumps(document, indent=1), encoding="utf-8")
 
 
 def documents_of_run(python: Path, folder: Path, args: tuple[str, ...], jobs: int) -> Iterator[dict[str, Any]]:
@@ -257,6 +259,11 @@ def write_page(documents: list[dict[str, Any]]) -> None:
         "Each change was predicted by `tuner cache explain` first, and started through `tuner serve` afterwards.",
         on_a_cpu,
     ]
+    after_a_start = (
+        "After a real start only vLLM's own file beside the graphs tells what they were made for. It names the part of "
+        "the key that differs: variables, config, compiler or source."
+    )
+    parts.append(after_a_start)
     for document in documents:
         warm = document["warm"]
         where = " ".join(filter(None, [warm["platform"], warm["gpu"]]))
@@ -267,9 +274,8 @@ def write_page(documents: list[dict[str, Any]]) -> None:
         parts.append(table(heads, [_row(row) for row in document["rows"]]))
         answers = [row["right"] for row in document["rows"] if row["right"] is not None]
         parts.append(f"{answers.count(True)} of {len(answers)} predictions were right, {answers.count(False)} wrong.")
-        machine = f", on {document['machine']}" if "machine" in document else ""
-        parts.append(f"By `{document['how']}`{machine}.")
-    write("explain.md", "# Predictions on the compile cache, against real starts", *parts, footer("evidence"))
+        parts.append(f"By `{document['how']}`, on {document['machine']}.")
+    write("explain.md", "# Predictions on the compile cache, against real starts", *parts)
 
 
 def _row(row: dict[str, Any]) -> tuple[str, ...]:
@@ -280,7 +286,16 @@ def _row(row: dict[str, Any]) -> tuple[str, ...]:
         in_named_folder = "yes" if set(row["keys"]) <= set(folders) else "no"
     did = f"{start['did']} ({start['hits']} loaded, {start['misses']} compiled)"
     right = {True: "yes", False: "**no**", None: "-"}[row["right"]]
-    return (row["change"], str(row["answer"]), ", ".join(row["moved"]) or "-", did, in_named_folder, right)
+    return (row["change"], str(row["answer"]), _cause(row), did, in_named_folder, right)
+
+
+def _cause(row: dict[str, Any]) -> str:
+    """What keeps a start from loading: what moved the key, or the last reason that `tuner cache explain` gave."""
+    if row["moved"]:
+        return ", ".join(row["moved"])
+    if row["answer"] == "hit" or not row["reasons"]:
+        return "-"
+    return str(row["reasons"][-1])
 
 
 if __name__ == "__main__":

@@ -260,8 +260,9 @@ def write_page(documents: list[dict[str, Any]], stamps: list[dict[str, Any]]) ->
     parts = [
         "# What ran in real engines",
         introduction,
-        *(f"`{name}`: {words}." for name, words in (KINDS | HOSTILE).items()),
     ]
+    models = {row["model"] for document in documents for row in document["rows"]}
+    parts += [f"`{name}`: {words}." for name, words in (KINDS | HOSTILE).items() if name in models]
     rows_of_place: dict[str, list[dict[str, Any]]] = {}
     for document in documents:
         rows_of_place.setdefault(_place(document), []).extend(document["rows"])
@@ -274,7 +275,8 @@ def write_page(documents: list[dict[str, Any]], stamps: list[dict[str, Any]]) ->
         "replay.md",
         *parts,
         f"The tables of CPUs were made {machine} What a GPU showed is in `replay-*.json` and `stamps-*.json` beside "
-        "this page, the latter by `benchmarks/stamps.py trace` and `--layers 48 step`, with the flag on.",
+        "this page, the latter by `benchmarks/stamps.py trace` and `--layers 48 --runs 10 step`, with the flag on. "
+        "Other programs ran beside the steps.",
     )
 
 

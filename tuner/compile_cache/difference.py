@@ -30,7 +30,7 @@ FOLDER = {
     ),
     "compiler_hash": (
         "Serve with the torch, Triton, GPU and settings of Inductor that filled the folder, or warm again: vLLM keeps "
-        "their hash alone. These settings follow from TORCHINDUCTOR_ variables and from options such as --max-num-seqs."
+        "their hash alone. These settings follow from TORCHINDUCTOR_ variables."
     ),
 }
 FROM_MODEL = ("model_config.hf_config.", "model_config.hf_text_config.")
