@@ -14,7 +14,7 @@ from depths_agree import EXPLANATIONS, Words, agreement, contradictions, unsettl
 
 SAFE = Words("uniform", "uniform", "equal", "equal", 0)
 UNSAFE = Words("conditional", "conditional", "wrong_layer", "equal", 3)
-HIDDEN = replace(UNSAFE, flag_on="equal", left=0)
+HIDDEN = replace(UNSAFE, flag_on="equal", departures=0)
 ENDED = replace(UNSAFE, flag_on="unknown", refused=True)
 
 
@@ -42,15 +42,15 @@ def test_what_fits_together_is_told_by_what_the_requests_reached(words: Words, w
 @pytest.mark.parametrize(
     "words",
     [
-        replace(SAFE, flag_on="wrong_layer", left=1),
+        replace(SAFE, flag_on="wrong_layer", departures=1),
         replace(SAFE, flag_on="unknown"),
-        replace(SAFE, left=1),
+        replace(SAFE, departures=1),
         replace(SAFE, true="conditional"),
         replace(UNSAFE, true="reordered"),
         replace(UNSAFE, flag_off="wrong_layer"),
         replace(UNSAFE, flag_off="unknown"),
         replace(UNSAFE, flag_on="equal"),
-        replace(UNSAFE, left=0),
+        replace(UNSAFE, departures=0),
         replace(ENDED, refused=False),
         replace(ENDED, order="inconclusive"),
         replace(ENDED, true="uniform", order="uniform"),
@@ -80,7 +80,7 @@ def row(model: str, words: Words) -> dict[str, Any]:
         "words": {"flag_on": words.flag_on, "flag_off": words.flag_off},
         "reasons": {"flag_on": "", "flag_off": ""},
         "engine": {"enforce_eager": True, "mode": "NONE", "cudagraph_mode": "NONE"},
-        "left": words.left,
+        "left": words.departures,
         "passes": 33,
     }
 
@@ -107,6 +107,6 @@ def test_a_page_with_a_disagreement_has_its_explanation_or_is_not_written(monkey
     text = page(monkeypatch, {**row("Tied", ENDED), "reasons": {"flag_on": "vLLM refuses this launch: it asserts."}})
     assert f"- `Tied`: refused. vLLM refuses this launch: it asserts. {EXPLANATIONS['Tied']}" in text
     with pytest.raises(SystemExit, match="Plain: not explained"):
-        page(monkeypatch, row("Plain", replace(SAFE, left=1)))
+        page(monkeypatch, row("Plain", replace(SAFE, departures=1)))
     with pytest.raises(SystemExit, match="TrySwitch: explained, and nothing disagrees"):
         page(monkeypatch, row("TrySwitch", SAFE))
