@@ -127,6 +127,21 @@ def forget(prefix: str) -> None:
         del sys.modules[name]
 
 
+def imported_with_helper(folder: Path, prefix: str, name: str, text: str, helper: str) -> ModuleType:
+    """A module with this text, which imports another file by the name of the prefix and `helper`.
+
+    Args:
+        folder: where both files are written.
+        prefix: begins the names of the modules of the cases. Those of the cases before this one are forgotten.
+        name: the rest of the module's name.
+        text: the text of the module.
+        helper: the text of the other file.
+    """
+    forget(prefix)
+    imported(folder, f"{prefix}helper", helper)
+    return imported(folder, f"{prefix}{name}", text)
+
+
 def model_of(folder: Path, name: str, parts: dict[str, str]) -> Any:
     """The model of a case."""
     nothing = dict.fromkeys(("helper", "constructor", "logits", "passing"), "pass")

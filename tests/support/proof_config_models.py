@@ -197,9 +197,7 @@ class Putter:
 
 def model_of(folder: Path, name: str, parts: dict[str, str]) -> Any:
     """The model of a case."""
-    proof_built_models.forget(PREFIX)
-    proof_built_models.imported(folder, f"{PREFIX}helper", HELPER)
     nothing = dict.fromkeys(("config", "constructor", "given", "embed"), "pass")
     values = {**nothing, "condition": "self.config.rounds_planted > 1", **parts}
     values["config"] = f"    {values['config']}"
-    return proof_built_models.imported(folder, f"{PREFIX}{name}", MODEL.format(**values)).Model
+    return proof_built_models.imported_with_helper(folder, PREFIX, name, MODEL.format(**values), HELPER).Model

@@ -132,11 +132,9 @@ class Switch:
 
 def model_of(folder: Path, name: str, embed: str) -> Any:
     """The model of a case."""
-    proof_built_models.forget(PREFIX)
-    proof_built_models.imported(folder, f"{PREFIX}helper", HELPER)
     (folder / "late_switch.py").write_text(LATE, encoding="utf-8")
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     condition = next((asked for part, asked in CONDITIONS.items() if part in name), "self.on_planted")
     text = MODEL.format(embed=embed, condition=condition)
-    return proof_built_models.imported(folder, f"{PREFIX}{name}", text).Model
+    return proof_built_models.imported_with_helper(folder, PREFIX, name, text, HELPER).Model

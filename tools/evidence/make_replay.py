@@ -94,6 +94,11 @@ ABOUT_IMAGES = (
     "ERNIE gives tokens of text to one set of experts and those of images to another; in a pass of text alone, or of "
     "an image alone, one set is left out, and counting goes wrong. Pass by pass, with images:"
 )
+STEP_ARGS = (
+    *SMALL,
+    *("--attention-backend", "TRITON_ATTN", "--gpu-memory-utilization", "0.3", "--kv-cache-memory-bytes", "1073741824"),
+)
+"""The arguments of the decode steps with and without stamps, beside a compilation config with the flag on."""
 HIDDEN = ", too little to see: two processes differ by more"
 LIMIT_S = 580
 
@@ -276,7 +281,7 @@ def write_page(documents: list[dict[str, Any]], stamps: list[dict[str, Any]]) ->
         *parts,
         f"The tables of CPUs were made {machine} What a GPU showed is in `replay-*.json` and `stamps-*.json` beside "
         "this page, the latter by `benchmarks/stamps.py trace` and `--layers 48 --runs 10 step`, with the flag on. "
-        "Other programs ran beside the steps.",
+        f"Other programs ran beside the steps; behind `--`: `{' '.join(STEP_ARGS)}`.",
     )
 
 
