@@ -34,6 +34,7 @@ from vllm_launch_worker.proof.stores import (
     outermost_functions,
     stored_by_function,
     tree_of,
+    trees_of,
 )
 from vllm_launch_worker.proof.tracing import Guard
 
@@ -110,8 +111,7 @@ class Configs:
 
         An attribute that functions store, or compute as a property, may hold a config later.
         """
-        trees = [tree_of(file) for file in files if not file.startswith("<") and is_looked_into(file)]
-        functions = [function for tree in trees for function in outermost_functions(tree)]
+        functions = [function for tree in trees_of(files) for function in outermost_functions(tree)]
         others = [function for function, is_of_own_object in functions_of_others(files) if not is_of_own_object]
         holding = Holding(names_holding(configs_below(self.model)), stored | properties_in([*functions, *others]))
         if constructs_again(files) or any(may_update(function, holding) for function in functions):
@@ -224,16 +224,17 @@ def calls_of_own(function: Function) -> bool:
     return False
 
 
-def may_update(function: ast.AST, holding: Holding, is_made: Callable[..., bool] | None = None) -> bool:
+def may_update(function: ast.AST, holding: Holding, gives_no_config: Callable[..., bool] | None = None) -> bool:
     """Whether a function may call one of `UPDATES` of a config: it names one, other than to call it of a collection.
 
     Args:
         function: the function.
         holding: the names under which an object or a dictionary may hold a config.
-        is_made: whether an expression makes what it gives, so that this is no config. Left out: `is_collection`.
+        gives_no_config: whether an expression makes what it gives, so that this is no config. Left out:
+            `is_collection`.
     """
     nodes = list(ast.walk(function))
-    collections = collections_in(nodes, is_made or is_collection) | with_keys(nodes)
+    collections = collections_in(nodes, gives_no_config or is_collection) | with_keys(nodes)
     methods = [node.func for node in nodes if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)]
     harmless = {id(method) for method in methods if is_no_config(method.value, collections, holding)}
     mentions = [node for node in nodes if mentioned(node) in UPDATES and not isinstance(node, ast.Name)]
@@ -256,12 +257,12 @@ def with_keys(nodes: list[ast.AST]) -> set[str]:
     return {node.value.id for node in nodes if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name)}
 
 
-def collections_in(nodes: list[ast.AST], is_made: Callable[..., bool]) -> set[str]:
+def collections_in(nodes: list[ast.AST], gives_no_config: Callable[..., bool]) -> set[str]:
     """The variables of a function that hold nothing but dictionaries, sets and lists that it makes.
 
     Args:
         nodes: the syntax nodes of the function.
-        is_made: see `may_update`.
+        gives_no_config: see `may_update`.
     """
     own: set[str] = set()
     others: set[str] = set()
@@ -269,7 +270,7 @@ def collections_in(nodes: list[ast.AST], is_made: Callable[..., bool]) -> set[st
         bound = [(names_in(target), value) for target, value in bound_by(node)]
         for names, value in bound:
             is_loop = not isinstance(node, (ast.Assign, ast.AnnAssign, ast.NamedExpr))
-            (others if is_loop or not is_made(value) else own).update(names)
+            (others if is_loop or not gives_no_config(value) else own).update(names)
         if isinstance(node, FUNCTIONS):
             own.update([node.args.kwarg.arg] if node.args.kwarg else [])
             others.update(arguments_of(node))

@@ -192,6 +192,8 @@ def takes_apart(node: ast.AST) -> bool:
 def lists_like(value: Any, uses: list[Use]) -> list[Any]:
     """Values that may lead to different paths. The result is empty if the code uses the list in another way.
 
+    It is empty, too, for a value that is not a list or a tuple.
+
     A list, None, and the list with one more element stand for all. The empty list is one of them if code asks whether
     the list is true. Else it is as another list or an IndexError. If code compares the number of rows of an element
     with another number, once in a pass, then elements without rows, and with very many, are two of them: with these the
@@ -201,7 +203,7 @@ def lists_like(value: Any, uses: list[Use]) -> list[Any]:
         value: the list.
         uses: the places that read it.
     """
-    if not all(use.is_plain for use in uses):
+    if not isinstance(value, (list, tuple)) or not all(use.is_plain for use in uses):
         return []
     values = [value, None, [*value, *(value[-1:] or [None])]]
     if any(use.asks_for_truth for use in uses):

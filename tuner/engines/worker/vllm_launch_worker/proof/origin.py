@@ -133,6 +133,7 @@ def recorded_hashes(distribution: Distribution | None) -> dict[str, str]:
     return hashes
 
 
+@cache
 def resolved(file: str) -> str:
     """The path without links. Each folder is looked up once, because an environment has tens of thousands of files."""
     folder, name = os.path.split(file)

@@ -20,7 +20,11 @@ LATER = (*FUNCTIONS, ast.GeneratorExp)
 SETTERS = frozenset(("setattr", "delattr", "__setattr__", "__delattr__"))
 RUNS_TEXT = frozenset(("__builtins__", "__import__", "exec", "globals", "import_module"))
 """What reaches code, or functions of Python, by a text."""
-STORES_ANY = SETTERS | RUNS_TEXT | {"__dict__", "__setstate__", "methodcaller", "setitem", "vars"}
+LISTS_OBJECTS = frozenset(
+    ("getmembers", "getmembers_static", "get_objects", "get_referents", "get_referrers", "currentframe", "_getframe")
+) | {"f_locals", "locals"}
+"""What gives objects, or all attributes of one, without their names."""
+STORES_ANY = SETTERS | RUNS_TEXT | LISTS_OBJECTS | {"__dict__", "__setstate__", "methodcaller", "setitem", "vars"}
 """What stores an attribute by any name, if it is not one of `SETTERS` in a plain call."""
 WHOLE = frozenset(("__class__", "__dict__"))
 """Attributes of an object with which code stores all its attributes."""
@@ -69,7 +73,7 @@ def stored_in(files: frozenset[str], skipped: frozenset[str] = frozenset()) -> f
         skipped: the names of functions that are left out, as constructors are. Constructors are not left out if a
             function of these files may call one for an object that exists.
     """
-    names: set[str] = set()
+    names = {ANY} if any(map(renames_setters, trees_of(files))) else set()
     constructors = frozenset() if constructs_again(files) else CONSTRUCTORS
     for function, stored in functions_in(files):
         name = getattr(function, "name", "")
@@ -83,8 +87,29 @@ def stored_in(files: frozenset[str], skipped: frozenset[str] = frozenset()) -> f
 @lru_cache
 def constructs_again(files: frozenset[str]) -> bool:
     """Whether a function of these files may call a constructor by its name, and is not itself a constructor."""
-    trees = [tree_of(file) for file in files if not file.startswith("<") and is_looked_into(file)]
-    return any(may_construct(list(outside_constructors(tree))) for tree in trees)
+    return any(may_construct(list(outside_constructors(tree))) for tree in trees_of(files))
+
+
+def trees_of(files: frozenset[str]) -> list[ast.AST]:
+    """The syntax trees of these files, in the order of their names. Those of Python and torch are left out."""
+    return [tree_of(file) for file in sorted(files) if not file.startswith("<") and is_looked_into(file)]
+
+
+def renames_setters(tree: ast.AST) -> bool:
+    """Whether code outside of functions mentions what stores an attribute by any name, and so may rename it.
+
+    `globals` is left out: code that runs at import stores with it before the model is built.
+    """
+    storing = storing_any(list(outside_functions(tree)))
+    return any(mentioned(node) != "globals" for node in storing)
+
+
+def outside_functions(node: ast.AST) -> Iterator[ast.AST]:
+    """The nodes of a syntax tree that are not in a function."""
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(child, LATER):
+            yield child
+            yield from outside_functions(child)
 
 
 def outside_constructors(node: ast.AST) -> Iterator[ast.AST]:
@@ -168,7 +193,7 @@ def storing_any(nodes: list[ast.AST]) -> list[ast.AST]:
     Such a node mentions one of `STORES_ANY`, runs a text as code, or calls a method by a computed name.
     """
     called_variables = variables_called(nodes)
-    harmless: set[int] = set()
+    harmless = set(map(id, globals_given_by(nodes[0]))) if nodes else set()
     storing: list[ast.AST] = []
     for node in nodes:
         harmless.update(map(id, setters_called_by(node) + dictionaries_read_by(node)))
@@ -189,6 +214,23 @@ def may_store_any(node: ast.AST) -> bool:
     if isinstance(node, ast.Call):
         return is_computed(node.func) or (isinstance(node.func, ast.Name) and node.func.id == "eval")
     return mentioned(node) in STORES_ANY
+
+
+def globals_given_by(function: ast.AST) -> list[ast.expr]:
+    """Where the `__getattr__` of a module asks `globals()` for its argument, or returns what lies there.
+
+    Python calls this function where code asks the module for a name that it does not hold (PEP 562). So this code tells
+    the name. Empty for other functions.
+    """
+    if not isinstance(function, ast.FunctionDef) or function.name != "__getattr__" or len(function.args.args) != 1:
+        return []
+    given: list[ast.AST | None] = []
+    for node in ast.walk(function):
+        if isinstance(node, ast.Compare):
+            given.append(node.comparators[-1])
+        elif isinstance(node, ast.Return) and isinstance(node.value, ast.Subscript):
+            given.append(node.value.value)
+    return [node.func for node in given if isinstance(node, ast.Call) and called(node) == "globals"]
 
 
 def dictionaries_read_by(node: ast.AST) -> list[ast.expr]:
@@ -231,29 +273,31 @@ def stored_elsewhere(files: frozenset[str], others: frozenset[str], name: str) -
     return False
 
 
-def stored_by_others(files: frozenset[str]) -> frozenset[str]:
+@lru_cache
+def stored_by_others(files: frozenset[str], skipped: frozenset[str] = frozenset()) -> frozenset[str]:
     """The names that functions of other files change for these (see `functions_of_others`).
 
     Names that such a function computes are left out, and what a method stores in its own object, unless these files
     name the class of the method.
     """
     names: set[str] = set()
-    for function, is_of_own_object in functions_of_others(files):
+    for function, is_of_own_object in functions_of_others(files, skipped):
         stored = stored_by_function(function, set())
         names |= stored.elsewhere if is_of_own_object else stored.all
     return frozenset(names - {ANY})
 
 
 @lru_cache
-def functions_of_others(files: frozenset[str]) -> list[tuple[ast.AST, bool]]:
+def functions_of_others(files: frozenset[str], skipped: frozenset[str] = frozenset()) -> list[tuple[ast.AST, bool]]:
     """The functions of other files that these files import, and mention outside of constructors.
 
     Each comes with whether it is a method that is called for its own object alone.
 
     Args:
         files: the files. Those of Python and torch are left out.
+        skipped: the names of functions that are left out, as constructors are. What they keep for later is not.
     """
-    mentions = mentions_outside_constructors(files)
+    mentions = mentions_outside(files, CONSTRUCTORS | skipped)
     functions: list[tuple[ast.AST, bool]] = []
     for file in sorted(imported_by(files)):
         for owner, function in owned_functions(tree_of(file)):
@@ -264,23 +308,27 @@ def functions_of_others(files: frozenset[str]) -> list[tuple[ast.AST, bool]]:
     return functions
 
 
-def mentions_outside_constructors(files: frozenset[str]) -> set[str]:
-    """What functions of these files mention that are no constructors, and assignments outside of functions."""
+def mentions_outside(files: frozenset[str], skipped: frozenset[str]) -> set[str]:
+    """What functions of these files mention, and bindings outside of functions.
+
+    Args:
+        files: the files.
+        skipped: the names of functions. Only what runs after these have ended counts.
+    """
     mentions: set[str] = set()
-    for tree in [tree_of(file) for file in files if not file.startswith("<") and is_looked_into(file)]:
+    for tree in trees_of(files):
         for part in (*outermost_functions(tree), *bindings_outside(tree)):
-            if getattr(part, "name", "") not in CONSTRUCTORS:
-                mentions.update(map(mentioned, ast.walk(part)))
+            running = outliving(part) if getattr(part, "name", "") in skipped else [part]
+            for code in running:
+                mentions.update(map(mentioned, ast.walk(code)))
     return mentions
 
 
 def bindings_outside(tree: ast.AST) -> Iterator[ast.AST]:
-    """The assignments of a syntax tree that are not in a function. They may give a function another name."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, (ast.Assign, ast.AnnAssign)):
+    """The assignments and imports outside of functions in a syntax tree. They may give a function another name."""
+    for node in outside_functions(tree):
+        if isinstance(node, (ast.Assign, ast.AnnAssign, ast.Import, ast.ImportFrom)):
             yield node
-        elif not isinstance(node, LATER):
-            yield from bindings_outside(node)
 
 
 def imported_by(files: frozenset[str]) -> set[str]:
@@ -353,7 +401,8 @@ def keys_of(node: ast.AST, name: str) -> list[ast.expr]:
 
 def functions_storing(files: frozenset[str], names: frozenset[str]) -> frozenset[str]:
     """The names of the functions of these files that change one of these names, or a name that they compute."""
-    wanted = names | {name + INSIDE for name in names} | {ANY}
+    wanted = {*names, ANY}
+    wanted |= {name + INSIDE for name in wanted}
     return frozenset(getattr(function, "name", "") for function, stored in functions_in(files) if stored.all & wanted)
 
 
@@ -374,7 +423,7 @@ class Stored(NamedTuple):
 @lru_cache
 def functions_in(files: frozenset[str]) -> list[tuple[ast.AST, Stored]]:
     """The functions of these files that are not inside another function, each with the names that it changes."""
-    trees = [tree_of(file) for file in sorted(files) if not file.startswith("<") and is_looked_into(file)]
+    trees = trees_of(files)
     changing: set[str] = set()
     for tree in trees:
         for function in functions_of(tree):
@@ -515,7 +564,22 @@ def roots(modules: set[str]) -> set[str]:
 
 def modules_of(file: str) -> set[str]:
     """The names of the imported modules whose code is this file."""
-    return {name for name, module in list(sys.modules.items()) if getattr(module, "__file__", "") == file}
+    return modules_by_file(tuple(sys.modules)).get(file, set())
+
+
+@lru_cache(maxsize=1)
+def modules_by_file(imported: tuple[str, ...]) -> dict[str, set[str]]:
+    """The names of the imported modules, by the files of their code.
+
+    Args:
+        imported: the names in `sys.modules`. While these stay the same, so does the result.
+    """
+    names: dict[str, set[str]] = {}
+    for name in imported:
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if isinstance(file, str):
+            names.setdefault(file, set()).add(name)
+    return names
 
 
 def outermost_functions(tree: ast.AST) -> Iterator[ast.AST]:
@@ -581,12 +645,18 @@ def is_plain_decorator(decorator: ast.expr) -> bool:
     return isinstance(decorator, ast.Name) and decorator.id in PLAIN_DECORATORS
 
 
+GETTERS = frozenset(("__getattr__", "__getattribute__"))
+"""Methods of an object, and functions of a module, that give the attribute whose name is their last argument."""
+
+
 def is_computed(node: ast.AST) -> bool:
     """Whether an expression is an attribute whose name the code computes."""
     if not isinstance(node, ast.Call):
         return False
     if isinstance(node.func, ast.Call):
         return mentioned(node.func.func) == "attrgetter"
+    if mentioned(node.func) in GETTERS:
+        return not all(isinstance(argument, ast.Constant) for argument in node.args)
     return mentioned(node.func) == "getattr" and len(node.args) > 1 and not isinstance(node.args[1], ast.Constant)
 
 
@@ -778,10 +848,13 @@ def contents_of(node: ast.AST, variables: Variables) -> set[str]:
         node: the expression.
         variables: the same for local variables (see `variables_of`).
     """
-    if isinstance(node, ast.Attribute):
-        return {node.attr + INSIDE}
     if isinstance(node, ast.Name):
         return variables.get(node.id, set())
+    computed = {ANY + INSIDE} if is_computed(node) or is_dictionary(node) else set()
+    if isinstance(node, ast.Attribute):
+        return {node.attr + INSIDE} | computed
+    if computed:
+        return computed
     return contents_of_all(parts_of(node), variables)
 
 
