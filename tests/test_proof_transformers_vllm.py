@@ -1,4 +1,4 @@
-"""Models of vLLM's Transformers backend in real vLLM: their traces prove them, whatever decorators transformers uses.
+"""Models of vLLM's Transformers backend in real vLLM: what their traces prove, whatever decorators transformers uses.
 
 The decoder class of transformers is what vLLM compiles there. Its `forward` is wrapped by decorators of transformers,
 which Dynamo traces through.
@@ -75,8 +75,12 @@ def findings(tmp_path_factory: pytest.TempPathFactory) -> dict[str, ProofFinding
 
 
 @pytest.mark.parametrize("model", ["solar_open", "hunyuan_v1_moe"])
-def test_the_trace_proves_a_model_of_transformers(findings: dict[str, ProofFinding], model: str) -> None:
-    """Every layer is called once and in order, by either operator, and nothing around the region depends on a pass."""
+def test_the_graph_of_a_model_of_transformers_has_no_fault(findings: dict[str, ProofFinding], model: str) -> None:
+    """Every layer is called once and in order, by either operator. The code around the region is not proved.
+
+    That code asks for the keys of a dictionary of the model, and for the ranks in its process group
+    (vllm/model_executor/models/transformers/base.py, 0.32.0). The contents of a container do not count as fixed.
+    """
     finding = findings[model]
-    assert [(reason.code, dict(reason.fields)) for reason in finding.reasons] == []
-    assert (finding.word, finding.layers) == (ProofWord.PROVED, 4)
+    assert {reason.code for reason in finding.reasons} == {"outer_guard"}
+    assert (finding.word, finding.layers) == (ProofWord.NOT_PROVED, 4)

@@ -11,23 +11,17 @@ import proof_built_models
 
 PREFIX = "switch_"
 """Begins the names of the modules of the cases."""
-KEPT = "planted_" + "entries"
-"""The name that the cases write as `KEPT`: no other file of the process may hold it."""
 MODEL = """
 import functools
 import importlib
-import inspect
 import operator
+import pkgutil
 import torch
 from contextlib import nullcontext
 from proof_outer_models import Region
 from torch import nn
 import switch_helper
 {head}
-def __getattr__(name):
-    if name not in globals():
-        raise AttributeError(name)
-    return globals()[name]
 
 class Model(nn.Module):
     def __init__(self):
@@ -39,7 +33,8 @@ class Model(nn.Module):
         self.training = False
         self.__own_planted = False
         self.others = self.entries
-        self.KEPT = {{}}
+        self.empty = {{}}
+        self.part = Part()
 
     def given(self):
         return self.entries
@@ -66,8 +61,7 @@ SOUND: dict[str, str] = {
     "another_attribute": "setattr(self, 'off_planted', True)",
     "read_by_a_helper": "switch_helper.read(self)",
     "another_list": "grow = [].append; grow(self.entries)",
-    "a_length_that_is_read": "dict(**self.KEPT) if self.KEPT and ids else len(self.KEPT)",
-    "a_length_of_which_elements_are_read": "[name for name in self.KEPT]; self.KEPT.get('planted')",
+    "of_a_part_that_is_made_anew": "Part()",
     "numbers_of_the_same_shape": "self.numbers.zero_()",
 }
 """What stores nothing there."""
@@ -104,28 +98,20 @@ STORED: dict[str, str] = {
     "by_a_module_imported_late": "from late_switch import turn_on; turn_on(self)",
     "by_a_module_in_a_text": "importlib.import_module('late_' + 'switch').turn_on(self)",
     "by_the_functions_of_python": "__builtins__['set' + 'attr'](self, 'on_planted', True)",
-    "a_length_in_place": "self.KEPT['pl' + 'anted'] = 2",
-    "a_length_by_a_variable": "own = self.KEPT; own['pl' + 'anted'] = 2",
-    "a_length_by_a_method": "self.KEPT.update(planted=2)",
-    "a_length_by_another_file": "switch_helper.fill(self.KEPT)",
-    "a_length_by_another_object": "self.part = lambda: self.KEPT; self.part()['pl' + 'anted'] = 2",
-    "a_length_by_a_choice": "own = ids or self.KEPT; switch_helper.fill(own)",
-    "a_length_by_a_context": "with nullcontext(self.KEPT) as own: own['pl' + 'anted'] = 2",
-    "a_length_by_a_computed_name": "getattr(self, 'planted_' + 'entries')['pl' + 'anted'] = 2",
-    "a_length_by_a_computed_variable": "own = getattr(self, 'planted_' + 'entries'); own['pl' + 'anted'] = 2",
-    "a_length_by_a_function_named_as_one_of_python": "str(self.KEPT)",
-    "a_length_by_an_operator_in_place": "self.KEPT |= {'planted': 2}",
-    "a_length_by_a_list_of_attributes": "[own.update(planted=2) for _, own in inspect.getmembers(self) if own == {}]",
-    "a_length_by_all_attributes": "[own.update(planted=2) for own in vars(self).values() if type(own) is dict]",
-    "a_length_by_the_dictionary": "self.__dict__['KEPT']['pl' + 'anted'] = 2",
-    "a_length_by_a_text": "switch_helper.fill_named(self, 'KEPT')",
-    "a_length_by_a_pattern": "\n        match self:\n            case Model(KEPT=own): switch_helper.fill(own)",
     "by_a_global_setattr": "put(self, 'on_planted', True)",
     "by_an_imported_setattr": "put(self, 'on_planted', True)",
     "by_a_global_in_a_dictionary": "PUTS['put'](self, 'on_planted', True)",
     "by_a_function_imported_by_another_name": "leave(self)",
     "by_a_computed_global": "globals()['__buil' + 'tins__']['set' + 'attr'](self, 'on_planted', True)",
     "by_a_computed_method_of_its_own": "self.__getattribute__('__set' + 'attr__')('on_planted', True)",
+    "by_a_renamed_eval": "run = eval; run('setattr(self, \\'on_planted\\', True)', {'self': self})",
+    "by_a_name_that_is_resolved": "pkgutil.resolve_name('builtins:set' + 'attr')(self, 'on_planted', True)",
+    "by_an_updated_wrapper": "functools.update_wrapper(self, Other, assigned=('on_planted',), updated=())",
+    "in_an_empty_dictionary": "self.empty.update(planted=2)",
+    "of_a_part_by_its_constructor": "Part(True)",
+    "of_a_part_by_its_class": "Part(True)",
+    "of_a_part_by_its_state": "STATE.update(on_planted=True)",
+    "of_a_part_by_a_descriptor": "Part.on_planted.__set__(self.part, True)",
     "by_its_mangled_name": "self._Model__own_planted = True",
     "as_a_mode": "self.train()",
     "as_a_shape": "self.numbers.resize_(2, 4)",
@@ -136,20 +122,61 @@ STORED: dict[str, str] = {
 CONDITIONS = {
     "in_a_container": "self.entries['planted'] > 1",
     "mangled": "self.__own_planted",
-    "a_length": "self.KEPT",
+    "an_empty_dictionary": "self.empty",
+    "of_a_part": "self.part.on_planted",
     "a_mode": "self.training",
     "a_shape": "self.numbers.shape[0] > 1",
     "the_same_shape": "self.numbers.shape[0] > 1",
 }
 """Part of a case's name -> the switch of its model. The others ask for `self.on_planted`."""
+PART = "from torch.nn import Identity as Part"
+ONE_PART = """
+class Part:
+    own = None
+
+    def __new__(cls, on=False):
+        if cls.own is None:
+            cls.own = super().__new__(cls)
+        return cls.own
+
+    def __init__(self, on=False):
+        self.on_planted = on
+"""
+PART_OF_A_CLASS = """
+class Part:
+    on_planted = False
+
+    def __new__(cls, on=False):
+        cls.on_planted = on
+        return super().__new__(cls)
+"""
+PART_WITH_SHARED_STATE = """
+STATE = {}
+
+class Part:
+    def __init__(self):
+        self.__dict__ = STATE
+        self.on_planted = False
+"""
+PART_WITH_SLOTS = """
+class Part:
+    __slots__ = ("on_planted",)
+
+    def __init__(self):
+        self.on_planted = False
+"""
 HEADS = {
-    "by_a_global_setattr": "put = setattr",
-    "by_an_imported_setattr": "from builtins import setattr as put",
-    "by_a_global_in_a_dictionary": "PUTS = {'put': setattr}",
-    "a_length_by_a_function_named_as_one_of_python": "from switch_helper import fill as str",
-    "by_a_function_imported_by_another_name": "from switch_helper import turn_on as leave",
+    "of_a_part_that_is_made_anew": PART_WITH_SLOTS,
+    "of_a_part_by_its_constructor": ONE_PART,
+    "of_a_part_by_its_class": PART_OF_A_CLASS,
+    "of_a_part_by_its_state": PART_WITH_SHARED_STATE,
+    "of_a_part_by_a_descriptor": PART_WITH_SLOTS,
+    "by_a_global_setattr": f"{PART}\nput = setattr",
+    "by_an_imported_setattr": f"{PART}\nfrom builtins import setattr as put",
+    "by_a_global_in_a_dictionary": f"{PART}\nPUTS = {{'put': setattr}}",
+    "by_a_function_imported_by_another_name": f"{PART}\nfrom switch_helper import turn_on as leave",
 }
-"""Case -> a line of its file outside of functions."""
+"""Case -> the lines of its file that are not in a function of the model. The others have `PART`."""
 LATE = """
 def turn_on(model):
     model.on_planted = True
@@ -165,12 +192,6 @@ def turn_on(model):
 def enter(model):
     model.entries["planted"] = 2
 
-def fill(entries):
-    entries["pl" + "anted"] = 2
-
-def fill_named(model, name):
-    getattr(model, name)["pl" + "anted"] = 2
-
 class Switch:
     def turn(self, model):
         model.on_planted = True
@@ -184,6 +205,6 @@ def model_of(folder: Path, name: str, embed: str) -> Any:
     if str(folder) not in sys.path:
         sys.path.append(str(folder))
     condition = next((asked for part, asked in CONDITIONS.items() if part in name), "self.on_planted")
-    head = HEADS.get(name.removeprefix("stored_"), "")
-    text = MODEL.format(head=head, embed=embed, condition=condition).replace("KEPT", KEPT)
+    head = HEADS.get(name.removeprefix("stored_"), PART)
+    text = MODEL.format(head=head, embed=embed, condition=condition)
     return proof_built_models.imported_with_helper(folder, PREFIX, name, text, HELPER).Model

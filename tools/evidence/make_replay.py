@@ -18,6 +18,7 @@ import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from rules.report import Replay
 from tools.evidence import ROOT
 from tools.evidence.page import SERVER_ENVIRONMENT, footer, split_words, table, write
 from tuner.engines.question import Answer, WorkerQuery, query_engines
-from tuner.model.shrink import shrink
+from tuner.model.shrink import shrink, text_nodes
 
 MODELS = ROOT / "examples" / "models"
 PUBLISHED = {
@@ -169,21 +170,33 @@ def cases_of(python: Path, folder: Path, vllm_args: tuple[str, ...], options: ar
     if options.graphs and PICTURED.startswith(beginnings):
         folders[PICTURED] = with_processor(PUBLISHED["ERNIE-4.5-VL, cut"], folder / "pictured", python)
     variants = VARIANTS if options.graphs else {}
+    processes = int(dict(pairwise(vllm_args)).get("--tensor-parallel-size", 1))
     cases = []
     for mode, args in modes.items():
         common = (*args, *SMALL, *vllm_args)
         for model, path in folders.items():
-            cases.append(Case(model, path, mode, (*common, *MORE.get(model, ())), stand_in_config(model, path)))
+            thin = stand_in_config(model, path, processes)
+            cases.append(Case(model, path, mode, (*common, *MORE.get(model, ())), thin))
         for variant, (kind, more) in variants.items():
             cases.append(Case(variant, folders[kind], mode, (*common, *more), None))
     return [case for case in cases if case.model.startswith(beginnings)]
 
 
-def stand_in_config(model: str, path: Path) -> dict[str, Any] | None:
-    """The cut config that stands for a published model, whose weights are not here; None for a thin checkpoint."""
+def stand_in_config(model: str, path: Path, processes: int) -> dict[str, Any] | None:
+    """The cut config that stands for a published model, whose weights are not here; None for a thin checkpoint.
+
+    Args:
+        model: the model's name on the page.
+        path: its folder.
+        processes: the number of processes that share the heads of its attention.
+    """
     if model in KINDS:
         return None
     config = shrink(json.loads((path / "config.json").read_text(encoding="utf-8"))).config
+    for node in text_nodes(config):
+        if node.get("num_attention_heads", 0) % processes:
+            for size in ("hidden_size", "num_attention_heads", "num_key_value_heads"):
+                node[size] *= processes
     if "another name" in model:
         config["architectures"] = [ALIAS]
     if model in HOSTILE:

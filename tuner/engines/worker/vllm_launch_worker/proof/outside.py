@@ -19,8 +19,7 @@ from unittest import mock
 
 from shared_worker.vllm_types import GraphModule, Module, Node, Region, Tensor, VllmConfig
 from vllm_launch_worker.proof import configs, first_call
-from vllm_launch_worker.proof.constructing import Constructing, files_of_modules, without_links
-from vllm_launch_worker.proof.containers import never_leaves
+from vllm_launch_worker.proof.constructing import Constructing, files_of_modules
 from vllm_launch_worker.proof.failure import NOTHING_OUTSIDE, Failure, failure, raised
 from vllm_launch_worker.proof.order import full_name, inner_nodes, is_moe, is_opaque, layer_of, place
 from vllm_launch_worker.proof.origin import Origins
@@ -119,22 +118,7 @@ class Outside:
 
     def _open_guards(self, trace: Trace) -> list[Failure]:
         """The failures for guards on values that may change between passes."""
-        enclosed = self.model.forward.__code__.co_freevars
-        return attributes_against(trace, self._stored(trace), enclosed, self._unshared(trace))
-
-    def _unshared(self, trace: Trace) -> frozenset[str]:
-        """The names of those guards on contents of containers that no code changes by another name.
-
-        These are guards on vLLM's process groups, and on the length or the keys of a container that never leaves its
-        attribute.
-        """
-        files, everywhere = without_links(self._files(trace)), without_links(self._everywhere())
-        unshared: set[str] = set()
-        for name in {guard["name"] for guard in trace.guards if is_on_contents(guard)}:
-            attribute = ATTRIBUTE.search(name)
-            if is_in_group(self.model, name) or (attribute and never_leaves(attribute[1], files, everywhere)):
-                unshared.add(name)
-        return frozenset(unshared)
+        return attributes_against(trace, self._stored(trace), self.model.forward.__code__.co_freevars)
 
     def _stored(self, trace: Trace) -> frozenset[str]:
         """The names that functions store after the model is built (see `stores.stored_in`)."""
@@ -143,7 +127,7 @@ class Outside:
         files |= held.files
         others = stored_by_others(files)
         stored = held.changed_by(stored_in(files) | others, files)
-        open_guards = attributes_against(trace, stored, (), frozenset())
+        open_guards = attributes_against(trace, stored, ())
         words = frozenset(word for guard in open_guards for word in NAME.findall(guard["fields"]["guard"]))
         if not words:
             return stored
@@ -151,7 +135,7 @@ class Outside:
         traced = frozenset(code.co_name for code in trace.codes)
         constructing = Constructing(files, self._everywhere(), classes, traced)
         built = constructing.among(functions_storing(files, words))
-        return held.changed_by(stored_in(files, built) | stored_by_others(files, built), files)
+        return held.changed_by(stored_in(files, built) | others, files)
 
     def _everywhere(self) -> frozenset[str]:
         """The files of vLLM and of all modules that are imported."""
@@ -493,9 +477,7 @@ def sizes_against(trace: Trace, most: int) -> list[Failure]:
     return failures
 
 
-def attributes_against(
-    trace: Trace, stored: frozenset[str], enclosed: tuple[str, ...], unshared: frozenset[str]
-) -> list[Failure]:
+def attributes_against(trace: Trace, stored: frozenset[str], enclosed: tuple[str, ...]) -> list[Failure]:
     """Failures for guards on values that may change between passes.
 
     These are attributes that code outside constructors stores, and values that are not attributes. Guards on arguments
@@ -505,27 +487,23 @@ def attributes_against(
         trace: the trace of the code around the region.
         stored: the names that functions store (see `stores.stored_in`).
         enclosed: the variables of an enclosing function. Their guards look like guards on arguments.
-        unshared: the names of guards on contents that no code changes by another name.
     """
     failures: dict[str, Failure] = {}
     for guard in trace.guards:
-        if guard["file"] == __file__ or STANDS_IN.search(guard["name"]):
-            continue
-        if is_fixed(guard, stored, enclosed, unshared):
+        if guard["file"] == __file__ or STANDS_IN.search(guard["name"]) or is_fixed(guard, stored, enclosed):
             continue
         name = f"{guard['type']} {guard['name']}"[:200]
         failures[name] = failure(NOTHING_OUTSIDE, "outer_guard", guard=name, file=guard["file"], line=guard["line"])
     return list(failures.values())
 
 
-def is_fixed(guard: Guard, stored: frozenset[str], enclosed: tuple[str, ...], unshared: frozenset[str]) -> bool:
+def is_fixed(guard: Guard, stored: frozenset[str], enclosed: tuple[str, ...]) -> bool:
     """Whether the value that a guard depends on cannot change after construction.
 
     Args:
         guard: the guard.
         stored: the names that functions store (see `stores.stored_in`).
         enclosed: the variables of an enclosing function.
-        unshared: see `attributes_against`.
     """
     name = guard["name"]
     if not name or GROUPS.search(name) or (NAME.fullmatch(name) and name not in enclosed):
@@ -535,7 +513,7 @@ def is_fixed(guard: Guard, stored: frozenset[str], enclosed: tuple[str, ...], un
     is_of_model = name.startswith(("self.", "dict(type(self"))
     if guard["type"] not in STATE and (not is_of_model or CELLS.search(name)):
         return False
-    if is_of_model and may_change_by_another_name(guard, stored, unshared):
+    if is_of_model and (ANY in stored or is_on_contents(guard)):
         return False
     parts = [as_written(part) for part in NAME.findall(name.removeprefix("self.")) if not part.isdigit()]
     if stored.intersection(parts):
@@ -543,13 +521,6 @@ def is_fixed(guard: Guard, stored: frozenset[str], enclosed: tuple[str, ...], un
     if guard["type"] in STATE and name.endswith(parts[-1]):
         parts.pop()  # the guard depends on the container, not on its contents
     return not stored.intersection(part + INSIDE for part in parts)
-
-
-def may_change_by_another_name(guard: Guard, stored: frozenset[str], unshared: frozenset[str]) -> bool:
-    """Whether code may change what a guard depends on, by a name that its text does not tell."""
-    if is_on_contents(guard) and (guard["name"] not in unshared or ANY + INSIDE in stored):
-        return True
-    return ANY in stored
 
 
 def is_on_contents(guard: Guard) -> bool:
@@ -562,25 +533,6 @@ def is_on_contents(guard: Guard) -> bool:
     return asks_for_length or any(container not in PARTS for container in CONTAINER.findall(name))
 
 
-def is_in_group(model: Module, name: str) -> bool:
-    """Whether the value that a guard depends on lies in one of vLLM's process groups (see `GROUPS`).
-
-    Args:
-        model: the outermost module.
-        name: the name of the guard.
-    """
-    from vllm.distributed.parallel_state import GroupCoordinator
-
-    value: Any = model
-    for part in NAME.findall(name):
-        value = configs.part_of(value, part)
-        if isinstance(value, GroupCoordinator):
-            return True
-    return False
-
-
-ATTRIBUTE = re.compile(r"\.(\w+)$")
-"""In a guard's name: the attribute that it ends with."""
 PARTS = frozenset(("_modules", "_parameters", "_buffers", "__dict__", "__mro__", "attribute_map"))
 """Containers of Python, torch and transformers with attributes, modules and classes."""
 CONTAINER = re.compile(r"(\w+)['\])]*\[")

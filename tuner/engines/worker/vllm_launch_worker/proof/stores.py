@@ -18,13 +18,12 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
 LATER = (*FUNCTIONS, ast.GeneratorExp)
 """Code inside a function that may run after the function has ended."""
 SETTERS = frozenset(("setattr", "delattr", "__setattr__", "__delattr__"))
-RUNS_TEXT = frozenset(("__builtins__", "__import__", "exec", "globals", "import_module"))
+RUNS_TEXT = frozenset(
+    ("FunctionType", "__builtins__", "__import__", "exec", "globals", "import_module", "locate", "resolve_name")
+)
 """What reaches code, or functions of Python, by a text."""
-LISTS_OBJECTS = frozenset(
-    ("getmembers", "getmembers_static", "get_objects", "get_referents", "get_referrers", "currentframe", "_getframe")
-) | {"f_locals", "locals"}
-"""What gives objects, or all attributes of one, without their names."""
-STORES_ANY = SETTERS | RUNS_TEXT | LISTS_OBJECTS | {"__dict__", "__setstate__", "methodcaller", "setitem", "vars"}
+STORES_ANY = SETTERS | RUNS_TEXT | {"__delete__", "__dict__", "__set__", "__setstate__", "methodcaller", "setitem"}
+STORES_ANY |= {"update_wrapper", "vars"}
 """What stores an attribute by any name, if it is not one of `SETTERS` in a plain call."""
 WHOLE = frozenset(("__class__", "__dict__"))
 """Attributes of an object with which code stores all its attributes."""
@@ -86,8 +85,42 @@ def stored_in(files: frozenset[str], skipped: frozenset[str] = frozenset()) -> f
 
 @lru_cache
 def constructs_again(files: frozenset[str]) -> bool:
-    """Whether a function of these files may call a constructor by its name, and is not itself a constructor."""
-    return any(may_construct(list(outside_constructors(tree))) for tree in trees_of(files))
+    """Whether code of these files may run a constructor on an object that exists.
+
+    A function calls it by its name, and is not itself a constructor. Or a `__new__` returns an object that it keeps:
+    Python then runs `__init__` on it.
+    """
+    trees = trees_of(files)
+    return any(may_construct(list(outside_constructors(tree))) or may_return_kept(tree) for tree in trees)
+
+
+def may_return_kept(tree: ast.AST) -> bool:
+    """Whether a `__new__` in a syntax tree returns anything but the result of a call, directly or by a variable."""
+    for function in functions_of(tree):
+        if getattr(function, "name", "") == "__new__":
+            nodes = list(ast.walk(function))
+            kept = variables_with_other_values(nodes)
+            returned = [node.value for node in nodes if isinstance(node, ast.Return)]
+            if any(not is_new_object(value, kept) for value in returned):
+                return True
+    return False
+
+
+def variables_with_other_values(nodes: list[ast.AST]) -> set[str]:
+    """The variables that these syntax nodes bind to something else than the result of a call."""
+    variables: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.arg):
+            variables.add(node.arg)
+        for target, value in bound_by(node):
+            if not isinstance(node, (ast.Assign, ast.AnnAssign)) or not isinstance(value, ast.Call):
+                variables.update(names_in(target))
+    return variables
+
+
+def is_new_object(value: ast.expr | None, kept: set[str]) -> bool:
+    """Whether an expression is a call, or a variable that is not one of these."""
+    return isinstance(value, ast.Call) or (isinstance(value, ast.Name) and value.id not in kept)
 
 
 def trees_of(files: frozenset[str]) -> list[ast.AST]:
@@ -193,7 +226,7 @@ def storing_any(nodes: list[ast.AST]) -> list[ast.AST]:
     Such a node mentions one of `STORES_ANY`, runs a text as code, or calls a method by a computed name.
     """
     called_variables = variables_called(nodes)
-    harmless = set(map(id, globals_given_by(nodes[0]))) if nodes else set()
+    harmless: set[int] = set()
     storing: list[ast.AST] = []
     for node in nodes:
         harmless.update(map(id, setters_called_by(node) + dictionaries_read_by(node)))
@@ -212,25 +245,15 @@ def variables_called(nodes: list[ast.AST]) -> set[str]:
 def may_store_any(node: ast.AST) -> bool:
     """Whether a syntax node mentions one of `STORES_ANY`, runs a text as code, or calls what has a computed name."""
     if isinstance(node, ast.Call):
-        return is_computed(node.func) or (isinstance(node.func, ast.Name) and node.func.id == "eval")
-    return mentioned(node) in STORES_ANY
+        return is_computed(node.func)
+    return is_eval(node) or mentioned(node) in STORES_ANY
 
 
-def globals_given_by(function: ast.AST) -> list[ast.expr]:
-    """Where the `__getattr__` of a module asks `globals()` for its argument, or returns what lies there.
-
-    Python calls this function where code asks the module for a name that it does not hold (PEP 562). So this code tells
-    the name. Empty for other functions.
-    """
-    if not isinstance(function, ast.FunctionDef) or function.name != "__getattr__" or len(function.args.args) != 1:
-        return []
-    given: list[ast.AST | None] = []
-    for node in ast.walk(function):
-        if isinstance(node, ast.Compare):
-            given.append(node.comparators[-1])
-        elif isinstance(node, ast.Return) and isinstance(node.value, ast.Subscript):
-            given.append(node.value.value)
-    return [node.func for node in given if isinstance(node, ast.Call) and called(node) == "globals"]
+def is_eval(node: ast.AST) -> bool:
+    """Whether a syntax node is Python's function `eval`, which a method of torch's modules shares the name with."""
+    if isinstance(node, ast.Attribute):
+        return node.attr == "eval" and is_variable(node.value, "builtins")
+    return isinstance(node, ast.Name) and node.id == "eval"
 
 
 def dictionaries_read_by(node: ast.AST) -> list[ast.expr]:
@@ -274,30 +297,29 @@ def stored_elsewhere(files: frozenset[str], others: frozenset[str], name: str) -
 
 
 @lru_cache
-def stored_by_others(files: frozenset[str], skipped: frozenset[str] = frozenset()) -> frozenset[str]:
+def stored_by_others(files: frozenset[str]) -> frozenset[str]:
     """The names that functions of other files change for these (see `functions_of_others`).
 
     Names that such a function computes are left out, and what a method stores in its own object, unless these files
     name the class of the method.
     """
     names: set[str] = set()
-    for function, is_of_own_object in functions_of_others(files, skipped):
+    for function, is_of_own_object in functions_of_others(files):
         stored = stored_by_function(function, set())
         names |= stored.elsewhere if is_of_own_object else stored.all
     return frozenset(names - {ANY})
 
 
 @lru_cache
-def functions_of_others(files: frozenset[str], skipped: frozenset[str] = frozenset()) -> list[tuple[ast.AST, bool]]:
+def functions_of_others(files: frozenset[str]) -> list[tuple[ast.AST, bool]]:
     """The functions of other files that these files import, and mention outside of constructors.
 
     Each comes with whether it is a method that is called for its own object alone.
 
     Args:
         files: the files. Those of Python and torch are left out.
-        skipped: the names of functions that are left out, as constructors are. What they keep for later is not.
     """
-    mentions = mentions_outside(files, CONSTRUCTORS | skipped)
+    mentions = mentions_outside_constructors(files)
     functions: list[tuple[ast.AST, bool]] = []
     for file in sorted(imported_by(files)):
         for owner, function in owned_functions(tree_of(file)):
@@ -308,17 +330,15 @@ def functions_of_others(files: frozenset[str], skipped: frozenset[str] = frozens
     return functions
 
 
-def mentions_outside(files: frozenset[str], skipped: frozenset[str]) -> set[str]:
+def mentions_outside_constructors(files: frozenset[str]) -> set[str]:
     """What functions of these files mention, and bindings outside of functions.
 
-    Args:
-        files: the files.
-        skipped: the names of functions. Only what runs after these have ended counts.
+    Of a constructor, only what runs after it has ended counts.
     """
     mentions: set[str] = set()
     for tree in trees_of(files):
         for part in (*outermost_functions(tree), *bindings_outside(tree)):
-            running = outliving(part) if getattr(part, "name", "") in skipped else [part]
+            running = outliving(part) if getattr(part, "name", "") in CONSTRUCTORS else [part]
             for code in running:
                 mentions.update(map(mentioned, ast.walk(code)))
     return mentions
@@ -401,8 +421,7 @@ def keys_of(node: ast.AST, name: str) -> list[ast.expr]:
 
 def functions_storing(files: frozenset[str], names: frozenset[str]) -> frozenset[str]:
     """The names of the functions of these files that change one of these names, or a name that they compute."""
-    wanted = {*names, ANY}
-    wanted |= {name + INSIDE for name in wanted}
+    wanted = names | {name + INSIDE for name in names} | {ANY}
     return frozenset(getattr(function, "name", "") for function, stored in functions_in(files) if stored.all & wanted)
 
 
@@ -459,8 +478,10 @@ def stored_by_function(function: ast.AST, changing: set[str]) -> Stored:
 def first_argument(function: ast.AST) -> str:
     """The name of a function's first argument, which a constructor gets the new object in. Empty if there is none.
 
-    Empty, too, if the function binds the name to another object.
+    Empty, too, if the function binds the name to another object, and for `__new__`, which gets the class.
     """
+    if getattr(function, "name", "") == "__new__":
+        return ""
     signature = getattr(function, "args", None)
     names = [argument.arg for argument in [*signature.posonlyargs, *signature.args]] if signature else []
     own = names[0] if names else ""
@@ -472,13 +493,16 @@ OWNER_NAME_VALUE = 3
 
 
 def is_of_own(node: ast.AST, own: str) -> bool:
-    """Whether what a syntax node changes is an attribute of the first argument, or the contents of one."""
+    """Whether what a syntax node changes is an attribute of the first argument, or the contents of one.
+
+    To store one of `WHOLE` may also change other objects: they may share it.
+    """
     if isinstance(node, ast.AugAssign):
         return is_attribute_of(node.target, own)
     if isinstance(node, ast.Attribute) and node.attr in CHANGES:
         node = node.value
     if not isinstance(node, ast.Call):
-        return is_attribute_of(node, own)
+        return is_attribute_of(node, own) and not stores_whole(node)
     if called(node) in SETTERS:
         names_owner = isinstance(node.func, ast.Name) or len(node.args) == OWNER_NAME_VALUE
         return names_owner and bool(node.args) and is_variable(node.args[0], own)
@@ -488,6 +512,11 @@ def is_of_own(node: ast.AST, own: str) -> bool:
     if isinstance(container, ast.Call) and called(container) == "vars" and container.args:
         return is_variable(container.args[0], own)
     return is_attribute_of(container, own)
+
+
+def stores_whole(node: ast.AST) -> bool:
+    """Whether code stores one of `WHOLE`."""
+    return isinstance(node, ast.Attribute) and node.attr in WHOLE and not isinstance(node.ctx, ast.Load)
 
 
 def is_attribute_of(node: ast.AST, variable: str) -> bool:
@@ -848,13 +877,10 @@ def contents_of(node: ast.AST, variables: Variables) -> set[str]:
         node: the expression.
         variables: the same for local variables (see `variables_of`).
     """
+    if isinstance(node, ast.Attribute):
+        return {node.attr + INSIDE}
     if isinstance(node, ast.Name):
         return variables.get(node.id, set())
-    computed = {ANY + INSIDE} if is_computed(node) or is_dictionary(node) else set()
-    if isinstance(node, ast.Attribute):
-        return {node.attr + INSIDE} | computed
-    if computed:
-        return computed
     return contents_of_all(parts_of(node), variables)
 
 
