@@ -7,10 +7,10 @@ A kind says how a branch is written. `inside` puts it into the compiled region, 
 
 from collections.abc import Callable, Iterable
 from itertools import islice
-from types import FunctionType
 from typing import Any, NamedTuple
 
 import torch
+from hostile_functions import copied
 from torch import nn
 from vllm.compilation.decorators import support_torch_compile
 from vllm.config import VllmConfig
@@ -151,9 +151,7 @@ def region(name: str, base: type[Layers] = Layers, kind: type[Kind] = Kind, **op
         kind: of the branch in it.
         options: of vLLM's decorator.
     """
-    code = forward.__code__.replace(co_name="forward", co_qualname=f"{name}.forward")
-    own = FunctionType(code, forward.__globals__, "forward", forward.__defaults__)
-    own.__annotations__, own.__module__ = forward.__annotations__, base.__module__
+    own = copied(forward, f"{name}.forward", base.__module__)
     made = type(name, (base,), {"forward": own, "kind_type": kind, "__module__": base.__module__})
     return support_torch_compile(**options)(made) if options else support_torch_compile(made)
 
