@@ -10,7 +10,7 @@ from itertools import islice
 from typing import Any, NamedTuple
 
 import torch
-from hostile_functions import copied
+from hostile_functions import copy_of
 from torch import nn
 from vllm.compilation.decorators import support_torch_compile
 from vllm.config import VllmConfig
@@ -151,7 +151,7 @@ def region(name: str, base: type[Layers] = Layers, kind: type[Kind] = Kind, **op
         kind: of the branch in it.
         options: of vLLM's decorator.
     """
-    own = copied(forward, f"{name}.forward", base.__module__)
+    own = copy_of(forward, f"{name}.forward", base.__module__)
     made = type(name, (base,), {"forward": own, "kind_type": kind, "__module__": base.__module__})
     return support_torch_compile(**options)(made) if options else support_torch_compile(made)
 
